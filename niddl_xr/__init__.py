@@ -1,0 +1,72 @@
+"""Denoise, track and understand recordings of neurons in faint light, as labelled xarray arrays."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from niddl_xr import accessor as accessor
+from niddl_xr.schema import MissingMetadataWarning, NiddlError
+
+__version__ = "0.1.0"
+
+# Public verb -> module that holds it; loaded when first used, so that the import stays light.
+_VERBS = {
+    "open_recording": "niddl_xr.recordings",
+    "from_numpy": "niddl_xr.recordings",
+    "open_pairs": "niddl_xr.recordings",
+    "readers": "niddl_xr.recordings",
+    "save": "niddl_xr.filling",
+    "train": "niddl_xr.denoising",
+    "denoise": "niddl_xr.denoising",
+    "classical": "niddl_xr.denoising",
+    "import_niddl": "niddl_xr.denoising",
+    "load_denoiser": "niddl_xr.denoising",
+    "Denoiser": "niddl_xr.denoising",
+    "networks": "niddl_xr.denoising",
+    "methods": "niddl_xr.denoising",
+    "snr": "niddl_xr.metrics",
+    "compare": "niddl_xr.metrics",
+    "plot_frame": "niddl_xr.plots",
+    "plot_comparison": "niddl_xr.plots",
+    "plot_loss": "niddl_xr.plots",
+    "view": "niddl_xr.plots",
+}
+_MODULES = {"simulate": "niddl_xr.simulation", "metrics": "niddl_xr.metrics"}
+
+__all__ = ["MissingMetadataWarning", "NiddlError", "__version__", *_VERBS, *_MODULES]
+
+if TYPE_CHECKING:
+    from niddl_xr import metrics as metrics
+    from niddl_xr import simulation as simulate
+    from niddl_xr.denoising import Denoiser as Denoiser
+    from niddl_xr.denoising import classical as classical
+    from niddl_xr.denoising import denoise as denoise
+    from niddl_xr.denoising import import_niddl as import_niddl
+    from niddl_xr.denoising import load_denoiser as load_denoiser
+    from niddl_xr.denoising import methods as methods
+    from niddl_xr.denoising import networks as networks
+    from niddl_xr.denoising import train as train
+    from niddl_xr.metrics import compare as compare
+    from niddl_xr.metrics import snr as snr
+    from niddl_xr.plots import plot_comparison as plot_comparison
+    from niddl_xr.plots import plot_frame as plot_frame
+    from niddl_xr.plots import plot_loss as plot_loss
+    from niddl_xr.plots import view as view
+    from niddl_xr.recordings import from_numpy as from_numpy
+    from niddl_xr.recordings import open_pairs as open_pairs
+    from niddl_xr.recordings import open_recording as open_recording
+    from niddl_xr.recordings import readers as readers
+    from niddl_xr.filling import save as save
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _VERBS:
+        return getattr(import_module(_VERBS[name]), name)
+    raise AttributeError(f"module 'niddl_xr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

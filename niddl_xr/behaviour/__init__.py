@@ -1,0 +1,1 @@
+"""Posture, curvature and locomotion, and their relation to traces."""

@@ -1,0 +1,1 @@
+"""All of torch: networks, patches, losses, training, prediction. Nothing outside this folder imports torch."""

@@ -1,0 +1,1 @@
+"""Dynamics of the population: components and the comparison of subspaces."""

@@ -1,0 +1,1 @@
+"""Detections, labels and neurites from recordings."""

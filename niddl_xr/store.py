@@ -1,0 +1,275 @@
+"""The store: a recording as zarr 3 with an OME-Zarr pyramid, written one region at a time.
+
+::
+
+    worm7.zarr/             OME-NGFF 0.5 metadata; what the store is made from
+      s0/   t z y x F       the recording: an ordinary xarray Dataset
+      s1/ …                 means of 2×2 pixels of the level above
+      ledger/done           1 for every region that is completely written
+
+One shard holds one region (a block of frames with whole z, y, x), and the regions are the unit of work: a shard that
+two tasks wrote to would lose planes in silence. Chunks that hold only zeros are not stored, so that their absence
+says nothing: the ledger does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from niddl_xr.chunking import REGION_BYTES, Region, frames_within, regions
+from niddl_xr.schema import RECORDING_DIMS, VARIABLE, NiddlError, require_recording
+
+if TYPE_CHECKING:
+    import zarr
+
+SMALLEST_LEVEL_PX = 256  # the pyramid ends where a plane fits a thumbnail of this edge
+FEWEST_REGIONS = 8  # so that a short recording, too, can be resumed and spread over workers
+CHUNK_BYTES = 2**20  # whole volumes become one chunk up to this size, else planes
+_LEDGER = "ledger/done"
+_JOB = "niddl_job"
+_OME_UNITS = {"s": "second", "µm": "micrometer"}
+_OME_TYPES = {"t": "time", "z": "space", "y": "space", "x": "space"}
+
+
+def level_shapes(shape: tuple[int, ...], pyramid: bool) -> list[tuple[int, int, int, int]]:
+    """Return the shape (t, z, y, x) of every pyramid level; planes halve until their edges are at most 256 px."""
+    t, z, y, x = shape
+    shapes = [(t, z, y, x)]
+    while pyramid and max(y, x) > SMALLEST_LEVEL_PX and min(y, x) >= 2:
+        y, x = y // 2, x // 2
+        shapes.append((t, z, y, x))
+    return shapes
+
+
+def frames_per_region(shape: tuple[int, ...], itemsize: int) -> int:
+    """Return the frames of a region of a store: 32 MiB of pixels, and at least eight regions where frames allow."""
+    return min(frames_within(shape[1:], itemsize, REGION_BYTES), -(-shape[0] // FEWEST_REGIONS))
+
+
+def halved(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return means of 2×2 pixels of a block (t, z, y, x); an odd last row or column is dropped."""
+    height, width = block.shape[2] // 2 * 2, block.shape[3] // 2 * 2
+    even = block[:, :, :height, :width]
+    wide = np.float64 if dtype.itemsize > 4 else np.float32
+    mean = even[:, :, ::2, ::2].astype(wide)
+    for rows, columns in ((0, 1), (1, 0), (1, 1)):
+        mean += even[:, :, rows::2, columns::2]
+    mean /= 4
+    return np.rint(mean).astype(dtype) if dtype.kind in "ui" else mean.astype(dtype)
+
+
+def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[str, Any], *, pyramid: bool) -> None:
+    """Lay out an empty store for a recording with the shape, coordinates and attributes of ``like``.
+
+    ``job`` names what fills it; :func:`unfinished_regions` compares it before a store is continued.
+    """
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    shapes = level_shapes(like.shape, pyramid)
+    length = frames_per_region(like.shape, dtype.itemsize)
+    try:
+        root = zarr.create_group(path, attributes={"ome": _ome_metadata(like, len(shapes)), _JOB: dict(job)})
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"the store {path} cannot be made ({error.strerror}); choose a folder that you may write to"
+        ) from error
+    shuffle = "bitshuffle" if dtype.kind in "ui" else "shuffle"
+    codec = BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=3, shuffle=shuffle)
+    for level, shape in enumerate(shapes):
+        group = root.create_group(f"s{level}")
+        for dim, size in zip(RECORDING_DIMS, shape, strict=True):
+            values = _level_coordinate(like[dim], level, size)
+            coordinate = group.create_array(
+                dim, data=values, chunks=values.shape, dimension_names=[dim], compressors=None
+            )
+            coordinate.attrs.update(_json_attributes(like[dim].attrs))
+        volume_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        chunk = (1, *shape[1:]) if volume_bytes <= CHUNK_BYTES else (1, 1, *shape[2:])
+        group.create_array(
+            VARIABLE,
+            shape=shape,
+            dtype=dtype,
+            chunks=chunk,
+            shards=(length, *shape[1:]),
+            compressors=[codec],
+            dimension_names=RECORDING_DIMS,
+            attributes=_json_attributes(like.attrs),
+        )
+    count = len(regions(like.sizes["t"], length))
+    root.create_array(
+        _LEDGER,
+        shape=(count,),
+        dtype="u1",
+        chunks=(1,),
+        compressors=None,
+        config={"write_empty_chunks": True},
+        dimension_names=["region"],
+    )
+    with warnings.catch_warnings():  # zarr warns that its format 3 has no consolidated metadata yet; xarray reads it
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        for group_path in (*(f"s{level}" for level in range(len(shapes))), ""):
+            zarr.consolidate_metadata(str(path), path=group_path)
+
+
+def _level_coordinate(coordinate: xr.DataArray, level: int, size: int) -> np.ndarray:
+    values = np.asarray(coordinate.values)
+    if level and coordinate.dims[0] in ("y", "x"):
+        # The centre of the pixels that were averaged.
+        values = values[: size * 2**level].reshape(size, 2**level).mean(axis=1)
+    return values
+
+
+def _json_attributes(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, np.ndarray):
+            return value.tolist()
+        return str(value)
+
+    result: dict[str, Any] = json.loads(json.dumps({str(key): value for key, value in attrs.items()}, default=plain))
+    return result
+
+
+def _ome_metadata(recording: xr.DataArray, levels: int) -> dict[str, Any]:
+    """Return OME-NGFF 0.5 metadata (ngff.openmicroscopy.org/0.5) for a recording and its pyramid."""
+    axes, scale, origin = [], [], []
+    for dim in RECORDING_DIMS:
+        values = recording[dim].values
+        unit = _OME_UNITS.get(recording[dim].attrs.get("units", ""))
+        axes.append({"name": dim, "type": _OME_TYPES[dim], **({"unit": unit} if unit else {})})
+        scale.append(float(np.median(np.diff(values))) if len(values) > 1 else 1.0)
+        origin.append(float(values[0]))
+    datasets = []
+    for level in range(levels):
+        factor = [1, 1, 2**level, 2**level]
+        shift = [(f - 1) / 2 * s for f, s in zip(factor, scale, strict=True)]
+        datasets.append(
+            {
+                "path": f"s{level}/{VARIABLE}",
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [s * f for s, f in zip(scale, factor, strict=True)]},
+                    {"type": "translation", "translation": [o + d for o, d in zip(origin, shift, strict=True)]},
+                ],
+            }
+        )
+    name = str(recording.attrs.get("source", VARIABLE))
+    return {"version": "0.5", "multiscales": [{"name": Path(name).name, "axes": axes, "datasets": datasets}]}
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a store of niddl_xr, finished or not."""
+    return (path / "zarr.json").is_file() and (path / "s0" / VARIABLE / "zarr.json").is_file()
+
+
+def unfinished_regions(path: Path, job: Mapping[str, Any]) -> list[Region]:
+    """Return the regions of an existing store that are still to be written by ``job``.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder is no store, or was made by another job; nothing is changed.
+    """
+    if not is_store(path):
+        raise FileExistsError(f"{path} exists and is no recording of niddl_xr; choose another path")
+    import zarr
+
+    root = zarr.open_group(str(path), mode="r")
+    made_by = dict(root.attrs).get(_JOB)
+    if made_by != dict(job):
+        before: Mapping[str, Any] = made_by if isinstance(made_by, dict) else {}
+        differing = sorted(key for key in {*before, *job} if before.get(key) != job.get(key))
+        raise FileExistsError(
+            f"{path} exists and was made from something else ({', '.join(differing)} differ); "
+            "choose another path, or remove it yourself"
+        )
+    array = _array(path, f"s0/{VARIABLE}")
+    assert array.shards is not None  # create_store always shards
+    done = _ledger(path)
+    return [region for region in regions(array.shape[0], array.shards[0]) if not done[region.index]]
+
+
+def all_regions(path: Path) -> list[Region]:
+    """Return every region of a store."""
+    array = _array(path, f"s0/{VARIABLE}")
+    assert array.shards is not None
+    return regions(array.shape[0], array.shards[0])
+
+
+def _array(path: Path, name: str, mode: str = "r") -> zarr.Array[Any]:
+    import zarr
+
+    array = zarr.open_array(str(path), path=name, mode=mode)  # type: ignore[arg-type]
+    return array
+
+
+def _ledger(path: Path) -> np.ndarray:
+    return np.asarray(_array(path, _LEDGER)[:])
+
+
+def write_region(path: Path, region: Region, block: np.ndarray) -> None:
+    """Write one region (t, z, y, x) at every level, then tick the ledger.
+
+    Raises
+    ------
+    NiddlError
+        If the block is not exactly the region: a partial shard would lose what the rest of it holds.
+    OSError
+        If the disk is full or read-only; the region is then not ticked and will be written again.
+    """
+    levels = sorted((p.name for p in path.glob("s[0-9]*")), key=lambda name: int(name[1:]))
+    base = _array(path, f"s0/{VARIABLE}")
+    expected = (len(region), *base.shape[1:])
+    aligned = base.shards is not None and region.start == region.index * base.shards[0]
+    if block.shape != expected or not aligned:
+        raise NiddlError(
+            f"expected a block {expected} that starts on a shard of {base.shards} for region {region.index}, "
+            f"got {block.shape} at frame {region.start}"
+        )
+    try:
+        for level in levels:
+            array = _array(path, f"{level}/{VARIABLE}", mode="r+")
+            if level != "s0":
+                block = halved(block, array.dtype)
+            array[region.start : region.stop] = block
+        _array(path, _LEDGER, mode="r+")[region.index] = 1
+    except OSError as error:
+        done = int(_ledger(path).sum())
+        raise OSError(
+            error.errno,
+            f"region {region.index} of {path} could not be written ({error.strerror}); {done} regions are complete "
+            "and stay: make room or mend the disk, then make the same call again to do the rest",
+        ) from error
+
+
+def open_store(path: str | os.PathLike[str]) -> xr.DataArray:
+    """Open a finished store as a lazy recording, one dask block a region.
+
+    Raises
+    ------
+    NiddlError
+        If regions are missing.
+    """
+    folder = Path(path)
+    done = _ledger(folder)
+    if not done.all():
+        raise NiddlError(
+            f"{folder} is unfinished: {int(done.sum())} of {done.size} regions are written; "
+            "make the call that began it again to finish it"
+        )
+    array = _array(folder, f"s0/{VARIABLE}")
+    assert array.shards is not None
+    chunks = dict(zip(RECORDING_DIMS, array.shards, strict=True))
+    recording = xr.open_zarr(str(folder), group="s0", chunks=chunks)[VARIABLE]
+    # The file's chunking is the file's affair: kept, it would make the next writer fail or lose planes.
+    recording.encoding = {}
+    return require_recording(recording.assign_attrs(source=str(folder.absolute())))

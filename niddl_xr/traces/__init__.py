@@ -1,0 +1,1 @@
+"""Fluorescence traces from recordings and tracks."""

@@ -1,0 +1,1 @@
+"""Tracks from detections: registration, linking, quality and edits by hand."""
