@@ -24,7 +24,6 @@ _VERBS = {
     "load_denoiser": "niddl_xr.denoising",
     "Denoiser": "niddl_xr.denoising",
     "networks": "niddl_xr.denoising",
-    "methods": "niddl_xr.denoising",
     "snr": "niddl_xr.metrics",
     "compare": "niddl_xr.metrics",
     "plot_frame": "niddl_xr.plots",
@@ -37,16 +36,16 @@ _MODULES = {"simulate": "niddl_xr.simulation", "metrics": "niddl_xr.metrics"}
 __all__ = ["MissingMetadataWarning", "NiddlError", "__version__", *_VERBS, *_MODULES]
 
 if TYPE_CHECKING:
+    from niddl_xr import simulation as simulate  # noqa: F401
     from niddl_xr import metrics as metrics
-    from niddl_xr import simulation as simulate
     from niddl_xr.denoising import Denoiser as Denoiser
-    from niddl_xr.denoising import classical as classical
     from niddl_xr.denoising import denoise as denoise
     from niddl_xr.denoising import import_niddl as import_niddl
     from niddl_xr.denoising import load_denoiser as load_denoiser
-    from niddl_xr.denoising import methods as methods
     from niddl_xr.denoising import networks as networks
     from niddl_xr.denoising import train as train
+    from niddl_xr.denoising.classical import classical as classical
+    from niddl_xr.filling import save as save
     from niddl_xr.metrics import compare as compare
     from niddl_xr.metrics import snr as snr
     from niddl_xr.plots import plot_comparison as plot_comparison
@@ -56,8 +55,7 @@ if TYPE_CHECKING:
     from niddl_xr.recordings import from_numpy as from_numpy
     from niddl_xr.recordings import open_pairs as open_pairs
     from niddl_xr.recordings import open_recording as open_recording
-    from niddl_xr.recordings import readers as readers
-    from niddl_xr.filling import save as save
+    from niddl_xr.recordings.readers import readers as readers
 
 
 def __getattr__(name: str) -> Any:

@@ -101,7 +101,8 @@ def map_regions(
         array = array.rechunk({0: tuple(len(part) for part in wanted)})
     chunks = (lengths, *array.chunks[1:])
     meta = np.empty((0, 0, 0, 0), dtype=dtype)
-    return da.map_blocks(function, array, dtype=dtype, chunks=chunks, meta=meta, **arguments)
+    result: da.Array = da.map_blocks(function, array, dtype=dtype, chunks=chunks, meta=meta, **arguments)
+    return result
 
 
 def padding_to_multiple(height: int, width: int, multiple: int) -> tuple[int, int]:

@@ -50,19 +50,21 @@ class RegionTask:
     process: Process
 
     def read(self) -> np.ndarray:
+        """Read the frames, halo included."""
         block: np.ndarray = self.frames.compute(scheduler="synchronous")
         return block if np.array_equal(self.places, np.arange(len(block))) else block[self.places]
 
     def __call__(self) -> int:
+        """Read, process and write the region; return its index."""
         write_region(self.path, self.region, self.process(self.read()))
         return self.region.index
 
 
 def _task(frames: da.Array, path: Path, region: Region, process: Process, halo_frames: int) -> RegionTask:
-    import dask
+    from dask.base import optimize
 
     lazy, places = read_region(frames, region, halo_frames)
-    (optimised,) = dask.optimize(lazy)  # drops the graph of all other frames
+    (optimised,) = optimize(lazy)  # drops the graph of all other frames
     return RegionTask(optimised, places, path, region, process)
 
 
@@ -245,7 +247,10 @@ def begin_and_fill(
     progress: bool = True,
     **identities: str,
 ) -> xr.DataArray:
-    """Make the store, or find what it still lacks; fill it; reopen it. ``job`` decides whether a store is this one's."""
+    """Make the store, or find what it still lacks; fill it; reopen it.
+
+    ``job`` says what fills the store: one that exists is continued only if its own is equal.
+    """
     job = json.loads(json.dumps(job))  # as it comes back from the store
     if target.exists():
         if not resume:

@@ -122,7 +122,7 @@ def _voxel_mapping(voxel_um: Sequence[float | None] | Mapping[str, float] | None
             raise NiddlError(f"expected voxel_um along z, y, x, got {sorted(unknown)}")
         given: list[tuple[str, float | None]] = list(voxel_um.items())
     else:
-        if np.ndim(voxel_um) != 1 or len(voxel_um) != 3:
+        if isinstance(voxel_um, str) or not hasattr(voxel_um, "__len__") or len(voxel_um) != 3:
             raise NiddlError(f"expected voxel_um as three numbers (z, y, x) in µm, got {voxel_um!r}")
         given = list(zip(SPACE_DIMS, voxel_um, strict=True))
     sizes = {dim: float(size) for dim, size in given if size is not None}

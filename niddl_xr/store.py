@@ -19,7 +19,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -59,7 +59,7 @@ def halved(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     height, width = block.shape[2] // 2 * 2, block.shape[3] // 2 * 2
     even = block[:, :, :height, :width]
     wide = np.float64 if dtype.itemsize > 4 else np.float32
-    mean = even[:, :, ::2, ::2].astype(wide)
+    mean: np.ndarray[Any, np.dtype[np.floating]] = even[:, :, ::2, ::2].astype(wide)
     for rows, columns in ((0, 1), (1, 0), (1, 1)):
         mean += even[:, :, rows::2, columns::2]
     mean /= 4
@@ -82,7 +82,7 @@ def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[s
         raise type(error)(
             error.errno, f"the store {path} cannot be made ({error.strerror}); choose a folder that you may write to"
         ) from error
-    shuffle = "bitshuffle" if dtype.kind in "ui" else "shuffle"
+    shuffle: Literal["bitshuffle", "shuffle"] = "bitshuffle" if dtype.kind in "ui" else "shuffle"
     codec = BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=3, shuffle=shuffle)
     for level, shape in enumerate(shapes):
         group = root.create_group(f"s{level}")
@@ -208,7 +208,7 @@ def all_regions(path: Path) -> list[Region]:
 def _array(path: Path, name: str, mode: str = "r") -> zarr.Array[Any]:
     import zarr
 
-    array = zarr.open_array(str(path), path=name, mode=mode)  # type: ignore[arg-type]
+    array = zarr.open_array(str(path), path=name, mode=mode)
     return array
 
 

@@ -3,11 +3,10 @@
 from niddl_xr.denoising.apply import denoise
 from niddl_xr.denoising.classical import classical
 from niddl_xr.denoising.denoiser import Denoiser, load_denoiser
-from niddl_xr.denoising.methods import methods
+from niddl_xr.denoising.learning import train
 from niddl_xr.denoising.niddl_import import import_niddl
-from niddl_xr.denoising.train import train
 
-__all__ = ["Denoiser", "classical", "denoise", "import_niddl", "load_denoiser", "methods", "networks", "train"]
+__all__ = ["Denoiser", "classical", "denoise", "import_niddl", "load_denoiser", "networks", "train"]
 
 
 def networks() -> list[str]:

@@ -16,7 +16,7 @@ import xarray as xr
 
 from niddl_xr.chunking import CHUNK_BYTES, frames_within, map_regions
 from niddl_xr.denoising.classical import FILTERS, FilterRunner
-from niddl_xr.denoising.denoiser import Denoiser, DenoiserOnWorkers, Reference, load_denoiser
+from niddl_xr.denoising.denoiser import Denoiser, Reference, load_denoiser
 from niddl_xr.denoising.methods import method_module
 from niddl_xr.denoising.normalisation import IDENTITY, Normalisation, estimate, sampled_planes
 from niddl_xr.filling import active_client, begin_and_fill, identity
@@ -211,7 +211,9 @@ def denoise(
     }
     client = active_client(client)
     if client is not None:
-        client.register_plugin(DenoiserOnWorkers(denoiser))
+        from niddl_xr.denoising.cluster import DenoiserPlugin
+
+        client.register_plugin(DenoiserPlugin(denoiser))
     planes = _sample(recording)
     if to is None:
         return _lazy(recording, place, planes, parameters, denoiser)
@@ -244,10 +246,10 @@ def denoise(
 def _lazy(
     recording: xr.DataArray, place: _Place, planes: da.Array, parameters: dict[str, Any], denoiser: Denoiser
 ) -> xr.DataArray:
-    import dask
+    from dask.delayed import delayed
 
     frames = _chunked(recording)
-    preparation = dask.delayed(_prepare, pure=True)(planes, place.reference, place.device, place.precision)
+    preparation = delayed(_prepare, pure=True)(planes, place.reference, place.device, place.precision)
     result = map_regions(
         _denoise_lazily, frames, denoiser.halo_frames, np.float32, place=place, preparation=preparation
     )
@@ -260,9 +262,9 @@ def _fixed(place: _Place, planes: da.Array, client: Any) -> tuple[Preparation, _
     if client is None:
         preparation = _prepare(planes.compute(), place.reference, place.device, place.precision)
     else:
-        import dask
+        from dask.base import optimize
 
-        (lazy,) = dask.optimize(planes)
+        (lazy,) = optimize(planes)
         task = _PrepareOnWorker(lazy, place.reference, place.device, place.precision)
         preparation = client.submit(task, pure=False).result()
         hosts = Counter(worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
@@ -284,7 +286,9 @@ def _sample(recording: xr.DataArray) -> da.Array:
     import dask.array as da
 
     frames = _chunked(recording)
-    return da.stack([frames[t, z] for t, z in sampled_planes(recording.sizes["t"], recording.sizes["z"])]).rechunk(-1)
+    places = sampled_planes(recording.sizes["t"], recording.sizes["z"])
+    planes: da.Array = da.stack([frames[t, z] for t, z in places]).rechunk(-1)
+    return planes
 
 
 def _memory_bytes(memory: int | str | None) -> int | None:

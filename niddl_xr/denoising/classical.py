@@ -20,7 +20,9 @@ def median(block: np.ndarray, *, size_px: int = 3) -> np.ndarray:
     """Median of ``size_px`` × ``size_px`` pixels in every plane of a block (t, z, y, x); edges are reflected."""
     from scipy import ndimage
 
-    return ndimage.median_filter(block.astype(np.float32, copy=False), size=(1, 1, size_px, size_px), mode="reflect")
+    values = block.astype(np.float32, copy=False)
+    result: np.ndarray = ndimage.median_filter(values, size=(1, 1, size_px, size_px), mode="reflect")
+    return result
 
 
 def gaussian(block: np.ndarray, *, sigma_px: float = 1.0, sigma_frames: float = 0.0) -> np.ndarray:
@@ -28,9 +30,9 @@ def gaussian(block: np.ndarray, *, sigma_px: float = 1.0, sigma_frames: float = 
     from scipy import ndimage
 
     sigmas = (sigma_frames, 0.0, sigma_px, sigma_px)
-    return ndimage.gaussian_filter(
-        block.astype(np.float32, copy=False), sigmas, mode="reflect", truncate=TRUNCATE_SIGMAS
-    )
+    values = block.astype(np.float32, copy=False)
+    result: np.ndarray = ndimage.gaussian_filter(values, sigmas, mode="reflect", truncate=TRUNCATE_SIGMAS)
+    return result
 
 
 FILTERS: dict[str, Callable[..., np.ndarray]] = {"median": median, "gaussian": gaussian}

@@ -48,6 +48,7 @@ class Denoiser:
 
     @property
     def method(self) -> str:
+        """The name of the method that made it, or of the classical filter that it is."""
         return str(self.card["method"])
 
     @property
@@ -150,7 +151,7 @@ def _parse(content: bytes, name: str, path: Path | None) -> Denoiser:
     return Denoiser(card, {} if set(weights) == {"none"} else weights, path)
 
 
-_ON_THIS_WORKER: dict[str, bytes] = {}  # filled by DenoiserOnWorkers in worker processes
+_ON_THIS_WORKER: dict[str, bytes] = {}  # filled by cluster.DenoiserPlugin in worker processes
 
 
 class Reference:
@@ -195,13 +196,6 @@ class Reference:
         return self._denoiser
 
 
-class DenoiserOnWorkers:
-    """A plugin of dask.distributed that gives every worker process, now and later, the denoiser's bytes once."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.name = f"niddl_xr-denoiser-{denoiser.sha256}"
-        self.sha256 = denoiser.sha256
-        self.content = denoiser.file_content
-
-    def setup(self, worker: Any) -> None:
-        _ON_THIS_WORKER[self.sha256] = self.content
+def keep_on_worker(sha256: str, content: bytes) -> None:
+    """Hold the bytes of a denoiser in this worker process, for references to find."""
+    _ON_THIS_WORKER[sha256] = content

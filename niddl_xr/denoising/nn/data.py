@@ -15,6 +15,7 @@ from niddl_xr.schema import NiddlError
 
 _BLOCK_PX = 4  # planes are averaged over 4×4 pixels before two images are compared, so that noise weighs less
 _LEAST_CORRELATION = 0.05
+_LEAST_STANDARD_ERRORS = 3.0  # in small images, chance correlates more: 1 / sqrt(number of 4×4 means)
 
 
 @dataclass(frozen=True)
@@ -43,26 +44,29 @@ def _block_means(planes: np.ndarray) -> np.ndarray:
     rows, columns = max(1, height // _BLOCK_PX), max(1, width // _BLOCK_PX)
     size_y, size_x = min(height, _BLOCK_PX), min(width, _BLOCK_PX)
     trimmed = planes[:, : rows * size_y, : columns * size_x].astype(np.float64)
-    return trimmed.reshape(depth, rows, size_y, columns, size_x).mean(axis=(2, 4)).ravel()
+    means: np.ndarray = trimmed.reshape(depth, rows, size_y, columns, size_x).mean(axis=(2, 4))
+    return means.ravel()
 
 
-def _match(clean: np.ndarray, noisy: np.ndarray) -> tuple[float, float, float]:
-    """Return gain, bias and correlation of the least-squares map from clean to noisy planes (z, y, x)."""
+def _match(clean: np.ndarray, noisy: np.ndarray) -> tuple[float, float, float, bool]:
+    """Return the least-squares map from clean to noisy planes (z, y, x): gain, bias, correlation, and if it is real."""
     truth, image = _block_means(clean), _block_means(noisy)
     truth_deviation, image_deviation = truth - truth.mean(), image - image.mean()
     variance = float(np.mean(truth_deviation**2))
     covariance = float(np.mean(truth_deviation * image_deviation))
     if variance == 0 or not np.any(image_deviation):
-        return 0.0, float(image.mean()), 0.0
+        return 0.0, float(image.mean()), 0.0, False
     gain = covariance / variance
     correlation = covariance / float(np.sqrt(variance * np.mean(image_deviation**2)))
-    return gain, float(image.mean() - gain * truth.mean()), correlation
+    related = correlation > max(_LEAST_CORRELATION, _LEAST_STANDARD_ERRORS / np.sqrt(truth.size))
+    return gain, float(image.mean() - gain * truth.mean()), correlation, bool(related)
 
 
 def load_stacks(pairs: xr.Dataset) -> list[Stack]:
     """Read all pairs (stack, z, y, x) into memory in their stored dtype.
 
-    A stack whose halves do not resemble each other (correlation of 4×4 means below 0.05) is left out with one
+    A stack whose halves do not resemble each other (correlation of 4×4 means
+    below 0.05, or below three standard errors) is left out with one
     warning that names it.
 
     Raises
@@ -82,8 +86,8 @@ def load_stacks(pairs: xr.Dataset) -> list[Stack]:
             estimate(clean)
         except NiddlError as error:
             raise NiddlError(f"stack {name} of the pairs: {error}") from error
-        gain, bias, correlation = _match(clean, noisy)
-        if correlation < _LEAST_CORRELATION:
+        gain, bias, correlation, related = _match(clean, noisy)
+        if not related:
             unrelated.append(f"{name} (correlation {correlation:.2f})")
             continue
         stacks.append(Stack(name, noisy, clean, normalisation, gain, bias))
@@ -140,6 +144,7 @@ class PatchSampler:
 
     @property
     def pixels(self) -> int:
+        """How many pixels the noisy planes hold together."""
         return sum(stack.noisy.size for stack in self.stacks)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

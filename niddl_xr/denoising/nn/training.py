@@ -100,7 +100,8 @@ class _Session:
         self.curve: list[dict[str, float]] = []
 
     def _weights(self) -> dict[str, np.ndarray]:
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.network.state_dict().items()}
+        state = self.network.state_dict()
+        return {name: tensor.detach().cpu().numpy().copy(order="C") for name, tensor in state.items()}
 
     def _validation_patches(self, patch_px: int) -> tuple[np.ndarray, np.ndarray] | None:
         if not self.validation_stacks:
@@ -198,7 +199,9 @@ class _Session:
                 arrays[f"adam/{index}/{name}"] = torch.as_tensor(value).cpu().numpy()
         contents = {"state": asdict(self.state), "curve": self.curve, "identity": self.identity()}
         temporary = path.with_name(path.name + ".part")
-        temporary.write_bytes(save(arrays, {"checkpoint": json.dumps(contents)}))
+        # safetensors writes memory as it lies, and channels_last tensors do not lie in the order of their dims.
+        ordered = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        temporary.write_bytes(save(ordered, {"checkpoint": json.dumps(contents)}))
         os.replace(temporary, path)
 
     def identity(self) -> dict[str, Any]:
@@ -224,7 +227,7 @@ class _Session:
                     f"{path} belongs to another training: {', '.join(sorted(differing))} differ; "
                     "give the same data and options, or train anew without resume"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: safe_open is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self.network.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("now/")})
         self.best = {k[5:]: v.numpy() for k, v in tensors.items() if k.startswith("best/")}
         adam: dict[int, dict[str, Tensor]] = {}
@@ -238,7 +241,7 @@ class _Session:
 
 
 def _patch_size(stacks: list[Stack], wanted: int, grid: int) -> int:
-    smallest = min(min(stack.noisy.shape[1:]) for stack in stacks)
+    smallest: int = min(min(stack.noisy.shape[1:]) for stack in stacks)
     size = min(wanted, smallest) // grid * grid
     if size < grid:
         raise NiddlError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ class TripleConvolution(nn.Sequential):
     def __init__(self, inputs: int, outputs: int) -> None:
         widths = [inputs, outputs, outputs, outputs]
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [convolution(before, after), nn.ReLU(inplace=True)]
         super().__init__(*layers)
 
@@ -34,7 +35,8 @@ class ResidualTriple(nn.Module):
         self.triple = TripleConvolution(width, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.triple(features)
+        result: Tensor = features + self.triple(features)
+        return result
 
 
 class Upsample(nn.Module):

@@ -31,6 +31,7 @@ class HourglassWithResiduals(PlaneNetwork):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, planes: Tensor) -> Tensor:
+        """Map planes (n, channels, y, x) to planes of the same shape; y and x are multiples of ``grid_px``."""
         features = self.encoders[0](self.stem(planes))
         pooled_sides = []
         for side, encoder in zip(self.sides, self.encoders[1:], strict=True):

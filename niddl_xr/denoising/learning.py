@@ -40,7 +40,7 @@ def train(
     data
         Pairs (stack, z, y, x) with ``noisy`` and ``clean``, see :func:`open_pairs`, for supervised methods.
     method
-        One of :func:`methods`.
+        "niddl".
     network
         One of :func:`networks`.
     mode
@@ -85,7 +85,7 @@ def train(
     from niddl_xr.denoising.nn.training import TrainingOptions
 
     module = method_module(method)
-    settings = {
+    settings: dict[str, Any] = {
         "network": network,
         "mode": mode,
         "loss": loss,

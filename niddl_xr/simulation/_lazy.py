@@ -1,0 +1,46 @@
+"""Arrays that are made block by block when they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+
+def map_blocks(
+    function: Callable[..., np.ndarray],
+    arrays: Sequence[np.ndarray | da.Array],
+    shape: Sequence[int],
+    dtype: type[np.generic],
+    rows_per_block: int,
+    **arguments: Any,
+) -> da.Array:
+    """Return a lazy array (row, z, y, x) that is cut along its first axis alone.
+
+    ``function(*blocks, **arguments)`` receives the same rows of all ``arrays``, whole along their other axes, and
+    gives these rows of the result. ``shape`` is (z, y, x).
+    """
+    import dask.array as da
+
+    from_array: Callable[..., da.Array] = da.from_array
+    blockwise: Callable[..., da.Array] = da.blockwise
+    operands: list[Any] = []
+    for place, array in enumerate(arrays):
+        if isinstance(array, np.ndarray):
+            array = from_array(array, chunks=(rows_per_block, *array.shape[1:]))
+        # Axis 0 is common to all; the others are this array's own and go whole to the function.
+        operands += [array, (0, *(10 * (place + 1) + axis for axis in range(1, array.ndim)))]
+    return blockwise(
+        function,
+        (0, 1, 2, 3),
+        *operands,
+        new_axes=dict(zip((1, 2, 3), shape, strict=True)),
+        concatenate=True,
+        dtype=dtype,
+        meta=np.empty((0, 0, 0, 0), dtype),
+        **arguments,
+    )
