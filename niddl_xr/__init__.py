@@ -36,8 +36,8 @@ _MODULES = {"simulate": "niddl_xr.simulation", "metrics": "niddl_xr.metrics"}
 __all__ = ["MissingMetadataWarning", "NiddlError", "__version__", *_VERBS, *_MODULES]
 
 if TYPE_CHECKING:
-    from niddl_xr import simulation as simulate  # noqa: F401
     from niddl_xr import metrics as metrics
+    from niddl_xr import simulation as simulate  # noqa: F401
     from niddl_xr.denoising import Denoiser as Denoiser
     from niddl_xr.denoising import denoise as denoise
     from niddl_xr.denoising import import_niddl as import_niddl
