@@ -35,12 +35,13 @@ def judge(pairs: xr.Dataset, denoisers: dict[str, nx.Denoiser]) -> pd.DataFrame:
             clean = image["clean"].values[0].astype(float)
             result = recording.niddl.denoise(denoiser).values[0, 0]
             peak = float(clean.max() - clean.min())
+            quality = {"PSNR_dB": psnr(result, clean, peak=peak), "SSIM": ssim(result, clean, peak=peak)}
             rows.append(
                 {
                     "method": name,
+                    "image": str(stack),
                     "channel": str(stack).split("_")[1],
-                    "PSNR_dB": psnr(result, clean, peak=peak),
-                    "SSIM": ssim(result, clean, peak=peak),
+                    **{figure: float(value) for figure, value in quality.items()},
                 }
             )
     return pd.DataFrame(rows)
@@ -75,15 +76,17 @@ def main() -> None:
         )
     used = (time.process_time() - started) / 60
     table = judge(pairs.isel(stack=(field > 45).values), {**FILTERS, options.network: denoiser})
+    # The strongest baseline: the filter that suits each image best, chosen with the truth at hand.
+    best = table[table["method"].isin(FILTERS)].groupby(["image", "channel"])[["PSNR_dB", "SSIM"]].max().reset_index()
+    table = pd.concat([table, best.assign(method="best filter of each image")])
     wide = table.pivot_table(index="method", columns="channel", values=["PSNR_dB", "SSIM"], margins=True)
     training = denoiser.card["training"]
     steps = len(training["curve"]) * training["steps_per_epoch"]
     print(wide.round(3).to_string())
     print(f"{options.network}: {used:.1f} CPU-minutes on {threads} threads, up to {steps} steps of 8 patches")
-    best = wide.drop(index=[options.network, "All"])
     for figure in ("PSNR_dB", "SSIM"):
-        gain = wide.loc[options.network, (figure, "All")] - best[(figure, "All")].max()
-        print(f"{figure}: {gain:+.3f} against the best filter")
+        gain = wide[figure, "All"][options.network] - wide[figure, "All"]["best filter of each image"]
+        print(f"{figure}: {gain:+.3f} against the best filter of each image")
 
 
 if __name__ == "__main__":

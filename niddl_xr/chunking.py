@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REGION_BYTES = 32 * 2**20  # of float32 result; decision 4.1 gives 16 to 64 MiB for a shard
 CHUNK_BYTES = 16 * 2**20  # of input that dask holds as one block
+MOST_LAZY_BLOCKS = 20_000  # planning costs 0.1 ms a block
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ class Tile:
 def frames_within(frame_shape: tuple[int, ...], itemsize: int, budget_bytes: int) -> int:
     """Return how many frames of ``frame_shape`` (z, y, x) fit into a budget, at least one."""
     return max(1, budget_bytes // max(1, int(np.prod(frame_shape)) * itemsize))
+
+
+def blocks_for_looking(shape: tuple[int, ...], planewise: bool) -> dict[int, int]:
+    """Return the chunk sizes along t (0) and z (1) of a lazy result of ``shape`` (t, z, y, x).
+
+    One plane a block if the work treats every plane by itself, else one volume: what is looked at is computed, and
+    little else. Very long recordings get more frames a block.
+    """
+    frames, depth = shape[:2]
+    if planewise and frames * depth <= MOST_LAZY_BLOCKS:
+        return {0: 1, 1: 1}
+    return {0: -(-frames // MOST_LAZY_BLOCKS), 1: depth}
 
 
 def regions(frames: int, frames_per_region: int) -> list[Region]:
@@ -81,15 +94,15 @@ def read_region(array: da.Array, region: Region, halo_frames: int) -> tuple[da.A
 def map_regions(
     function: Callable[..., np.ndarray], array: da.Array, halo_frames: int, dtype: Any, **arguments: Any
 ) -> da.Array:
-    """Apply ``function`` lazily to every block of frames of ``array`` (t, z, y, x).
+    """Apply ``function`` lazily to every block of ``array`` (t, z, y, x).
 
     ``function`` receives a block with ``halo_frames`` frames on both sides, and gives the block without them, of
-    ``dtype``. The result has the chunks of ``array`` along t and whole z, y, x. ``arguments`` may hold dask
+    ``dtype``. The result has the chunks of ``array`` along t and z, and whole planes. ``arguments`` may hold dask
     values, which are computed before the first block.
     """
     import dask.array as da
 
-    array = array.rechunk({1: -1, 2: -1, 3: -1})
+    array = array.rechunk({2: -1, 3: -1})
     lengths = array.chunks[0]
     if halo_frames:
         stops = np.cumsum(lengths)

@@ -94,9 +94,11 @@ def fill(
     """Process and write the regions ``todo`` of ``recording`` into an existing store."""
     from tqdm.auto import tqdm
 
-    frames = (recording if recording.chunks else recording.chunk()).data
     planned = list(todo)
-    total = len(all_regions(path))
+    cut = all_regions(path)
+    # An array in memory is cut as the regions are, so that a task takes its part along and no more.
+    frames = (recording if recording.chunks else recording.chunk(t=len(cut[0]))).data
+    total = len(cut)
     tasks = (_task(frames, path, region, process, halo_frames) for region in planned)
     with tqdm(total=total, initial=total - len(planned), desc=description, unit="region", disable=not progress) as bar:
         finished = _on_this_machine(tasks) if client is None else _on_cluster(tasks, client)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SMALLEST_LEVEL_PX = 256  # the pyramid ends where a plane fits a thumbnail of this edge
 FEWEST_REGIONS = 8  # so that a short recording, too, can be resumed and spread over workers
 CHUNK_BYTES = 2**20  # whole volumes become one chunk up to this size, else planes
+FULL_SIZE = "s0"  # the group of the whole recording
 _LEDGER = "ledger/done"
 _JOB = "niddl_job"
 _OME_UNITS = {"s": "second", "µm": "micrometer"}
@@ -168,7 +169,8 @@ def _ome_metadata(recording: xr.DataArray, levels: int) -> dict[str, Any]:
 
 def is_store(path: Path) -> bool:
     """Whether a folder is a store of niddl_xr, finished or not."""
-    return (path / "zarr.json").is_file() and (path / "s0" / VARIABLE / "zarr.json").is_file()
+    parts = ("", f"{FULL_SIZE}/{VARIABLE}", _LEDGER)
+    return all((path / part / "zarr.json").is_file() for part in parts)
 
 
 def unfinished_regions(path: Path, job: Mapping[str, Any]) -> list[Region]:
@@ -192,7 +194,7 @@ def unfinished_regions(path: Path, job: Mapping[str, Any]) -> list[Region]:
             f"{path} exists and was made from something else ({', '.join(differing)} differ); "
             "choose another path, or remove it yourself"
         )
-    array = _array(path, f"s0/{VARIABLE}")
+    array = _array(path, f"{FULL_SIZE}/{VARIABLE}")
     assert array.shards is not None  # create_store always shards
     done = _ledger(path)
     return [region for region in regions(array.shape[0], array.shards[0]) if not done[region.index]]
@@ -200,7 +202,7 @@ def unfinished_regions(path: Path, job: Mapping[str, Any]) -> list[Region]:
 
 def all_regions(path: Path) -> list[Region]:
     """Return every region of a store."""
-    array = _array(path, f"s0/{VARIABLE}")
+    array = _array(path, f"{FULL_SIZE}/{VARIABLE}")
     assert array.shards is not None
     return regions(array.shape[0], array.shards[0])
 
@@ -227,7 +229,7 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
         If the disk is full or read-only; the region is then not ticked and will be written again.
     """
     levels = sorted((p.name for p in path.glob("s[0-9]*")), key=lambda name: int(name[1:]))
-    base = _array(path, f"s0/{VARIABLE}")
+    base = _array(path, f"{FULL_SIZE}/{VARIABLE}")
     expected = (len(region), *base.shape[1:])
     aligned = base.shards is not None and region.start == region.index * base.shards[0]
     if block.shape != expected or not aligned:
@@ -238,7 +240,7 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
     try:
         for level in levels:
             array = _array(path, f"{level}/{VARIABLE}", mode="r+")
-            if level != "s0":
+            if level != FULL_SIZE:
                 block = halved(block, array.dtype)
             array[region.start : region.stop] = block
         _array(path, _LEDGER, mode="r+")[region.index] = 1
@@ -251,6 +253,16 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
         ) from error
 
 
+def require_finished(path: Path) -> None:
+    """Raise an error that counts the regions if a store is not complete."""
+    done = _ledger(path)
+    if not done.all():
+        raise NiddlError(
+            f"{path} is unfinished: {int(done.sum())} of {done.size} regions are written; "
+            "make the call that began it (denoise, save) again to finish it"
+        )
+
+
 def open_store(path: str | os.PathLike[str]) -> xr.DataArray:
     """Open a finished store as a lazy recording, one dask block a region.
 
@@ -260,16 +272,11 @@ def open_store(path: str | os.PathLike[str]) -> xr.DataArray:
         If regions are missing.
     """
     folder = Path(path)
-    done = _ledger(folder)
-    if not done.all():
-        raise NiddlError(
-            f"{folder} is unfinished: {int(done.sum())} of {done.size} regions are written; "
-            "make the call that began it again to finish it"
-        )
-    array = _array(folder, f"s0/{VARIABLE}")
+    require_finished(folder)
+    array = _array(folder, f"{FULL_SIZE}/{VARIABLE}")
     assert array.shards is not None
     chunks = dict(zip(RECORDING_DIMS, array.shards, strict=True))
-    recording = xr.open_zarr(str(folder), group="s0", chunks=chunks)[VARIABLE]
+    recording = xr.open_zarr(str(folder), group=FULL_SIZE, chunks=chunks)[VARIABLE]
     # The file's chunking is the file's affair: kept, it would make the next writer fail or lose planes.
     recording.encoding = {}
     return require_recording(recording.assign_attrs(source=str(folder.absolute())))

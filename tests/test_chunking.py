@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from niddl_xr.chunking import Region, frames_within, map_regions, read_region, reflected, regions, tiles
+from niddl_xr.chunking import (
+    Region,
+    blocks_for_looking,
+    frames_within,
+    map_regions,
+    read_region,
+    reflected,
+    regions,
+    tiles,
+)
 
 
 @given(size=st.integers(1, 6), before=st.integers(0, 20), after=st.integers(0, 20))
@@ -18,6 +27,12 @@ def test_regions_hold_every_frame_once(frames, length):
     cut = regions(frames, length)
     assert [i for region in cut for i in range(region.start, region.stop)] == list(range(frames))
     assert [region.index for region in cut] == list(range(len(cut)))
+
+
+def test_a_lazy_block_is_what_is_looked_at():
+    assert blocks_for_looking((500, 30, 64, 65), planewise=True) == {0: 1, 1: 1}
+    assert blocks_for_looking((500, 30, 64, 65), planewise=False) == {0: 1, 1: 30}
+    assert blocks_for_looking((100_000, 4, 64, 65), planewise=True) == {0: 5, 1: 4}
 
 
 def test_at_least_one_frame_fits():

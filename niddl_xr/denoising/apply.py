@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.chunking import CHUNK_BYTES, frames_within, map_regions
+from niddl_xr.chunking import CHUNK_BYTES, blocks_for_looking, frames_within, map_regions
 from niddl_xr.denoising.classical import FILTERS, FilterRunner
 from niddl_xr.denoising.denoiser import Denoiser, Reference, load_denoiser
 from niddl_xr.denoising.methods import method_module
@@ -248,7 +248,7 @@ def _lazy(
 ) -> xr.DataArray:
     from dask.delayed import delayed
 
-    frames = _chunked(recording)
+    frames = _chunked(recording).rechunk(blocks_for_looking(recording.shape, denoiser.planewise))
     preparation = delayed(_prepare, pure=True)(planes, place.reference, place.device, place.precision)
     result = map_regions(
         _denoise_lazily, frames, denoiser.halo_frames, np.float32, place=place, preparation=preparation

@@ -57,6 +57,11 @@ class Denoiser:
         return int(self.card.get("halo_frames", 0))
 
     @property
+    def planewise(self) -> bool:
+        """Whether every plane is denoised without its neighbours in z."""
+        return bool(self.card.get("mode", "2d") == "2d")
+
+    @property
     def normalised(self) -> bool:
         """Whether the recording's offset and scale are taken out before, and put back after."""
         return bool(self.card.get("normalisation") == "recording")

@@ -103,14 +103,14 @@ def test_a_lazy_result_computes_nothing_and_keeps_the_labels(recording, network_
     assert entry["denoiser_sha256"] == network_denoiser.sha256
 
 
-def test_looking_at_one_frame_denoises_one_block(recording, network_denoiser, monkeypatch):
+def test_looking_at_one_plane_denoises_one_plane(recording, network_denoiser, monkeypatch):
     seen = []
     original = PlaneRunner.__call__
     monkeypatch.setattr(
         PlaneRunner, "__call__", lambda self, block, n: (seen.append(block.shape), original(self, block, n))[1]
     )
-    recording.chunk(t=1).niddl.denoise(network_denoiser).isel(t=2).compute(scheduler="synchronous")
-    assert seen == [(1, 3, 37, 53)]
+    recording.chunk(t=4).niddl.denoise(network_denoiser).isel(t=2, z=1).compute(scheduler="synchronous")
+    assert seen == [(1, 1, 37, 53)]
 
 
 def test_the_weights_are_not_in_the_graph(recording, network_denoiser):

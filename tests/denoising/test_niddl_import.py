@@ -98,7 +98,7 @@ def test_weights_arrive_at_their_layers(tmp_path, network, parameters):
     assert denoiser.card["network"] == {"name": network, "options": {"output": "relu"}}
     assert denoiser.card["parameters"] == parameters
     model = build_network(network)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in denoiser.weights.items()})
+    model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in denoiser.weights.items()})
     # The layers in the order in which a forward pass meets the first of each kind.
     first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
     image = np.random.default_rng(1).normal(size=(8, 9)).astype("float32")

@@ -1,0 +1,197 @@
+"""Zarr: truth is what zarr and xarray wrote, with metadata as the OME-NGFF specifications give them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import niddl_xr as nx
+from niddl_xr.recordings.readers import _lazy
+
+T, Z, Y, X = 10, 3, 7, 11
+
+
+def our_store(path, truth, done=None):
+    """Write a store as decision 4.1 says: group s0 with F and its coordinates, OME metadata on the root."""
+    root = zarr.create_group(path, zarr_format=3)
+    axes = [{"name": "t", "type": "time", "unit": "second"}, *({"name": dim, "type": "space"} for dim in "zyx")]
+    datasets = [{"path": "s0/F", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1, 1]}]}]
+    root.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    level = root.create_group("s0")
+    level.create_array(
+        "F", data=truth, chunks=(1, Z, Y, X), shards=(4, Z, Y, X), dimension_names=("t", "z", "y", "x")
+    ).attrs["niddl_history"] = '[{"verb": "denoise"}]'
+    for dim, values, units in (
+        ("t", 2 + np.arange(T) * 0.5, "s"),
+        ("z", np.arange(Z) * 1.5, "µm"),
+        ("y", 4 + np.arange(Y) * 0.25, "µm"),
+        ("x", np.arange(X), "pixel"),
+    ):
+        level.create_array(dim, data=values, dimension_names=(dim,)).attrs["units"] = units
+    if done is not None:
+        root.create_group("ledger").create_array("done", data=np.asarray(done, "uint8"))
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+def test_our_store_comes_back(tmp_path, counts, lazily, pickled):
+    truth = counts(T, Z, Y, X)
+    truth[0] = 0  # the fill value is a value like any other
+    our_store(tmp_path / "a.zarr", truth, done=[1, 1, 1])
+    with lazily:
+        recording = nx.open_recording(tmp_path / "a.zarr")
+    assert recording.dtype == np.uint16
+    np.testing.assert_array_equal(recording.values, truth)
+    np.testing.assert_allclose(recording.t, 2 + np.arange(T) * 0.5)
+    np.testing.assert_allclose(recording.y, 4 + np.arange(Y) * 0.25)
+    assert [recording[dim].attrs["units"] for dim in "tzyx"] == ["s", "µm", "µm", "pixel"]
+    assert recording.attrs == {"niddl_history": '[{"verb": "denoise"}]', "source": str(tmp_path / "a.zarr")}
+    size, values = pickled(recording[5:7])
+    np.testing.assert_array_equal(values, truth[5:7])
+    assert size < 20_000
+    overridden = nx.open_recording(tmp_path / "a.zarr", voxel_um=(None, 2, 3), dt_s=1)
+    assert [float(overridden[dim][0]) for dim in "tzyx"] == [0, 0, 0, 0]
+    assert [float(overridden[dim][1]) for dim in "tzyx"] == [1, 1.5, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+def test_blocks_are_whole_shards(tmp_path, counts, monkeypatch):
+    our_store(tmp_path / "a.zarr", counts(T, Z, Y, X))
+    assert nx.open_recording(tmp_path / "a.zarr").data.chunks[0] == (8, 2)
+    monkeypatch.setattr(_lazy, "CHUNK_BYTES", 2 * Z * Y * X * 5)
+    assert nx.open_recording(tmp_path / "a.zarr").data.chunks[0] == (4, 4, 2)
+    assert nx.open_recording(tmp_path / "a.zarr", chunks=5).data.chunks[0] == (5, 5)
+
+
+def test_an_unfinished_store_is_refused(tmp_path, counts):
+    our_store(tmp_path / "a.zarr", counts(T, Z, Y, X), done=[1, 0, 1, 1, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(
+        nx.NiddlError, match=r"a\.zarr is unfinished: 3 of 10 regions are written; make the call that began it"
+    ):
+        nx.open_recording(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr(tmp_path, counts, version):
+    truth = counts(T, 2, Z, Y, X)
+    root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2 if version == "0.4" else 3)
+    root.create_array("0", data=truth, chunks=(2, 1, Z, Y, X))
+    root.create_array("1", data=truth[..., ::2, ::2], chunks=(2, 1, Z, Y, X))
+    names = (("t", "millisecond"), ("c", None), ("z", "nanometer"), ("y", "micrometer"), ("x", "micrometer"))
+    scale = {"type": "scale", "scale": [40, 1, 1500, 0.5, 0.25]}
+    metadata = {
+        "multiscales": [
+            {
+                "version": version,
+                "axes": [{"name": name, **({"unit": unit} if unit else {})} for name, unit in names],
+                "datasets": [
+                    {
+                        "path": "0",
+                        "coordinateTransformations": [scale, {"type": "translation", "translation": [0, 0, 300, 2, 0]}],
+                    },
+                    {"path": "1", "coordinateTransformations": [scale]},
+                ],
+                "coordinateTransformations": [{"type": "scale", "scale": [10, 1, 1, 1, 1]}],
+            }
+        ],
+        "omero": {"channels": [{"label": "GCaMP"}, {"label": "RFP"}]},
+    }
+    root.attrs.update(metadata if version == "0.4" else {"ome": {"version": version, **metadata}})
+    with pytest.raises(nx.NiddlError, match=r"2 channels: 0 \(GCaMP\), 1 \(RFP\)"):
+        nx.open_recording(tmp_path / "a.zarr")
+    recording = nx.open_recording(tmp_path / "a.zarr", channel="RFP")
+    np.testing.assert_array_equal(recording.values, truth[:, 1])
+    np.testing.assert_allclose(recording.t, np.arange(T) * 0.4)
+    np.testing.assert_allclose(recording.z, 0.3 + np.arange(Z) * 1.5)
+    np.testing.assert_allclose(recording.y, 2 + np.arange(Y) * 0.5)
+    np.testing.assert_allclose(recording.x, np.arange(X) * 0.25)
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+@pytest.mark.parametrize("version", [2, 3])
+def test_plain_arrays(tmp_path, counts, version):
+    truth = counts(Y, X, T)
+    zarr.create_array(tmp_path / "a.zarr", data=truth.astype(">u2"), chunks=(Y, X, 4), zarr_format=version)
+    recording = nx.open_recording(tmp_path / "a.zarr", axes="yxt")
+    assert recording.dtype == np.uint16
+    assert recording.dtype.isnative
+    np.testing.assert_array_equal(recording.values[:, 0], truth.transpose(2, 0, 1))
+    with pytest.warns(nx.MissingMetadataWarning, match="set axes="):
+        nx.open_recording(tmp_path / "a.zarr")
+    with pytest.raises(nx.NiddlError, match="expected axes of 3 letters"):
+        nx.open_recording(tmp_path / "a.zarr", axes="tzyx")
+    zarr.create_array(tmp_path / "b", data=truth, chunks=(Y, X, 4), dimension_names=("y", "x", "time"))
+    np.testing.assert_array_equal(nx.open_recording(tmp_path / "b").values[:, 0], truth.transpose(2, 0, 1))
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+@pytest.mark.parametrize("version", [2, 3])
+def test_groups_of_xarray(tmp_path, counts, version):
+    truth = counts(T, Z, Y, X)
+    coords = {"time": ("time", np.arange(T) * 40.0, {"units": "ms"})}
+    movie = xr.DataArray(truth, dims=("time", "z", "y", "x"), coords=coords, attrs={"gain": 2})
+    group = xr.Dataset({"movie": movie, "mean": movie.mean("time").isel(z=0)})
+    group.to_zarr(tmp_path / "a.zarr", zarr_format=version)
+    recording = nx.open_recording(tmp_path / "a.zarr")
+    assert recording.dtype == np.uint16
+    np.testing.assert_array_equal(recording.values, truth)
+    np.testing.assert_allclose(recording.t, np.arange(T) * 0.04)
+    assert recording.attrs["gain"] == 2
+    group.assign(other=movie + 1).to_zarr(tmp_path / "b.zarr", zarr_format=version)
+    with pytest.raises(nx.NiddlError, match=r"found 2; choose one with variable=.*movie \(10, 3, 7, 11\)"):
+        nx.open_recording(tmp_path / "b.zarr")
+    np.testing.assert_array_equal(nx.open_recording(tmp_path / "b.zarr", variable="other").values, truth + 1)
+    with pytest.raises(nx.NiddlError, match="has no array 'none'; its arrays: "):
+        nx.open_recording(tmp_path / "b.zarr", variable="none")
+
+
+def test_packed_values_are_refused(tmp_path, counts):
+    movie = xr.DataArray(counts(T, Z, Y, X) / 4, dims=("t", "z", "y", "x"))
+    encoding = {"movie": {"scale_factor": 0.25, "dtype": "int32"}}
+    movie.to_dataset(name="movie").to_zarr(tmp_path / "a.zarr", encoding=encoding)
+    with pytest.raises(nx.NiddlError, match=r"movie is packed with \['scale_factor'\]: decode it with xarray"):
+        nx.open_recording(tmp_path / "a.zarr")
+
+
+def test_damaged_stores(tmp_path, counts):
+    our_store(tmp_path / "a.zarr", counts(T, Z, Y, X))
+    with pytest.warns(nx.MissingMetadataWarning):
+        recording = nx.open_recording(tmp_path / "a.zarr", chunks=1)
+    shard = tmp_path / "a.zarr" / "s0" / "F" / "c" / "1" / "0" / "0" / "0"
+    shard.write_bytes(shard.read_bytes()[:40] + bytes(20))
+    recording[0].compute(scheduler="sync")
+    with pytest.raises(nx.NiddlError, match=r"the zarr array .*s0/F could not be read"):
+        recording[4].compute(scheduler="sync")
+    root = tmp_path / "a.zarr" / "zarr.json"
+    metadata = json.loads(root.read_text())
+    metadata["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = "gone"
+    root.write_text(json.dumps(metadata))
+    (tmp_path / "a.zarr" / "s0").rename(tmp_path / "a.zarr" / "s9")
+    with pytest.raises(nx.NiddlError, match=r"OME metadata of .*a\.zarr name the array 'gone', which is not"):
+        nx.open_recording(tmp_path / "a.zarr")
+    root.write_text("{ this is no JSON")
+    with pytest.raises(nx.NiddlError, match=r"a\.zarr is not a zarr store that can be read"):
+        nx.open_recording(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [(np.ones((T, Y, X), bool), "holds bool; expected integer"), (np.ones((0, Y, X)), r"is empty: its shape is \(0, ")],
+)
+def test_arrays_that_are_no_recording(tmp_path, array, text):
+    zarr.create_array(tmp_path / "a.zarr", shape=array.shape, dtype=array.dtype, chunks=(1, Y, X))
+    with pytest.raises(nx.NiddlError, match=text):
+        nx.open_recording(tmp_path / "a.zarr", axes="tyx")
+
+
+def test_what_save_writes_comes_back(tmp_path, recording):
+    saved = nx.save(recording, tmp_path / "a.zarr")
+    opened = nx.open_recording(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(opened.values, recording.values)
+    for dim in recording.dims:
+        np.testing.assert_allclose(opened[dim], recording[dim])
+        assert opened[dim].attrs["units"] == recording[dim].attrs["units"]
+    assert opened.attrs.get("niddl_history") == saved.attrs.get("niddl_history")
