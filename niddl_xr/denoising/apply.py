@@ -61,7 +61,7 @@ class _Place:
     device: str
     precision: str
     memory_bytes: int | None
-    processes_per_machine: int | None = None  # on a cluster; None leaves torch's threads as they are
+    processes_per_machine: int | None = None  # on a cluster, where processes share the cores
 
 
 @lru_cache(maxsize=4)

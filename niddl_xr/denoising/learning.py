@@ -54,7 +54,8 @@ def train(
     validation
         Fraction of the stacks that is set aside, whole acquisitions, never single planes; 0 for none.
     seed
-        Decides split, patches and first weights: the same seed gives the same denoiser on the same CPU.
+        Decides split, patches and first weights: the same seed and number of threads (it stands in the card) give
+        the same denoiser on the same CPU.
     device
         "auto", "cpu", "cuda", "mps".
     resume
@@ -63,7 +64,8 @@ def train(
         File to save the denoiser to; a checkpoint lies beside it while training runs.
     **options
         patch_px (128), batch (8), learning_rate (1e-3), residual (True), precision ("float32" or "bfloat16"),
-        patience (10 epochs, None for no early stop), progress (True).
+        patience (10 epochs, None for no early stop), progress (True), threads (of torch on a CPU; by default all,
+        or one if that is clearly faster because other programs use the cores).
 
     Returns
     -------

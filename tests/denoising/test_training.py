@@ -12,7 +12,7 @@ from niddl_xr.denoising.nn.data import PatchSampler, load_stacks, split_stacks
 from niddl_xr.denoising.nn.losses import LOSSES
 from niddl_xr.denoising.normalisation import estimate, sampled_planes
 
-QUICK = {"epochs": 2, "patch_px": 32, "batch": 2, "progress": False}
+QUICK = {"epochs": 2, "patch_px": 32, "batch": 2, "progress": False, "threads": 1}
 
 
 def test_training_reduces_the_error_on_stacks_it_never_saw(tiny_pairs):

@@ -13,11 +13,14 @@ from niddl_xr.denoising.denoiser import Denoiser
 from niddl_xr.denoising.nn.devices import choose_device
 from niddl_xr.denoising.nn.networks import build_network
 from niddl_xr.denoising.nn.networks._plane_network import PlaneNetwork
+from niddl_xr.denoising.nn.threads import best_thread_count
+from niddl_xr.denoising.nn.threads import threads as use_threads
 from niddl_xr.denoising.normalisation import Normalisation
 from niddl_xr.schema import NiddlError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_MEMORY_BYTES = 2**30  # for the activations of one plane or tile
+THREAD_TEST_PX = 256
 HALF_PRECISION_TOLERANCE = 0.02  # greatest difference from float32, in units of the recording's scale
 
 
@@ -35,7 +38,7 @@ class PlaneRunner:
     memory_bytes
         What activations may take; planes that need more are cut into tiles. None: 1 GiB.
     threads
-        Threads of torch on the CPU, set for the process when given; None leaves them as they are.
+        Threads of torch on the CPU; None: all, or one if that is clearly faster because the cores are busy.
     """
 
     def __init__(
@@ -47,8 +50,6 @@ class PlaneRunner:
         memory_bytes: int | None = None,
         threads: int | None = None,
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._device = choose_device(device)
         self._dtype = PRECISIONS[precision]
         self._network = load_network(denoiser, self._device)
@@ -56,17 +57,26 @@ class PlaneRunner:
         budget = DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes
         self._pixels_at_once = max(self._network.grid_px**2, budget // self._network.bytes_per_pixel)
         self._batch = 1
+        self._threads = threads
 
     def __call__(self, block: np.ndarray, normalisation: Normalisation) -> np.ndarray:
         """Denoise a block (t, z, y, x) of counts; return counts, float32, of the same shape."""
         planes = block.reshape(-1, *block.shape[2:])
         result = np.empty(planes.shape, np.float32)
         if self._device.type == "cpu":  # one plane at a time is fastest and smallest on a CPU
-            for index, plane in enumerate(planes):
-                result[index] = normalisation.invert(self.predict(normalisation.apply(plane[None])))[0]
+            with use_threads(self._thread_count(normalisation.apply(planes[:1]))):
+                for index, plane in enumerate(planes):
+                    result[index] = normalisation.invert(self.predict(normalisation.apply(plane[None])))[0]
         else:
             self._run_batches(planes, result, normalisation)
         return result.reshape(block.shape)
+
+    def _thread_count(self, plane: np.ndarray) -> int:
+        """Decide once, on a corner of the first plane."""
+        if self._threads is None:
+            corner = plane[:, :THREAD_TEST_PX, :THREAD_TEST_PX]
+            self._threads = best_thread_count(lambda: self.predict(corner))
+        return self._threads
 
     def _run_batches(self, planes: np.ndarray, result: np.ndarray, normalisation: Normalisation) -> None:
         """Double the batch while the device's memory lasts, halve it when it does not."""

@@ -24,6 +24,7 @@ from niddl_xr.denoising.nn.devices import choose_device
 from niddl_xr.denoising.nn.losses import Loss, loss_function
 from niddl_xr.denoising.nn.networks import build_network
 from niddl_xr.denoising.nn.networks._plane_network import PlaneNetwork
+from niddl_xr.denoising.nn.threads import best_thread_count, threads
 from niddl_xr.schema import NiddlError
 
 MODES = ("2d",)
@@ -53,6 +54,7 @@ class TrainingOptions:
     residual: bool = True
     precision: str = "float32"
     patience: int | None = 10
+    threads: int | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -60,9 +62,10 @@ class TrainingOptions:
             raise NiddlError(f"no mode {self.mode!r}; choose one of {', '.join(MODES)}")
         if self.precision not in ("float32", "bfloat16"):
             raise NiddlError(f"expected precision 'float32' or 'bfloat16' for training, got {self.precision!r}")
-        for name in ("epochs", "patch_px", "batch"):
-            if getattr(self, name) < 1:
-                raise NiddlError(f"expected {name} of 1 or more, got {getattr(self, name)}")
+        for name in ("epochs", "patch_px", "batch", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise NiddlError(f"expected {name} of 1 or more, got {value}")
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise NiddlError(f"expected time_limit_s as a positive number of seconds, got {self.time_limit_s}")
 
@@ -75,6 +78,7 @@ class _State:
     seconds: float = 0.0
     best_epoch: int = 0
     best_loss: float = math.inf
+    threads: int = 0
 
 
 class _Session:
@@ -95,9 +99,18 @@ class _Session:
         covering = math.ceil(self.sampler.pixels / (patch_px**2 * options.batch))
         self.steps_per_epoch = max(1, min(covering, MAX_STEPS_PER_EPOCH))
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
-        self.state = _State()
+        self.state = _State(threads=options.threads or self._thread_count())
         self.best = self._weights()
         self.curve: list[dict[str, float]] = []
+
+    def _thread_count(self) -> int:
+        """Time one step with all threads and with one; nothing is learned from it."""
+        if self.device.type != "cpu":
+            return torch.get_num_threads()
+        noisy, clean = self._tensors(self.sampler.draw(np.random.default_rng(0)))
+        count = best_thread_count(lambda: self.loss(self.predict(noisy), clean).backward())
+        self.optimiser.zero_grad(set_to_none=True)
+        return count
 
     def _weights(self) -> dict[str, np.ndarray]:
         state = self.network.state_dict()
@@ -207,7 +220,7 @@ class _Session:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be continued."""
         options = asdict(self.options)
-        for name in ("epochs", "time_limit_s", "device", "resume", "out", "progress", "patience"):
+        for name in ("epochs", "time_limit_s", "device", "resume", "out", "progress", "patience", "threads"):
             del options[name]
         return {**options, "data": fingerprint(self.training_stacks)}
 
@@ -292,6 +305,7 @@ def train_on_pairs(pairs: xr.Dataset, options: TrainingOptions, *, method: str) 
     if options.time_limit_s is not None:
         deadline = time.monotonic() + max(0.0, options.time_limit_s - session.state.seconds)
     with (
+        threads(session.state.threads),
         _kept_on_interrupt(session),
         tqdm(
             total=options.epochs, initial=session.state.epoch, desc="train", unit="epoch", disable=not options.progress
@@ -335,6 +349,7 @@ def _card(session: _Session, pairs: xr.Dataset, method: str) -> dict[str, Any]:
             "seconds": session.state.seconds,
             "steps_per_epoch": session.steps_per_epoch,
             "patch_px": session.sampler.patch_px,
+            "threads": session.state.threads,
             "stacks": [stack.name for stack in session.training_stacks],
             "validation_stacks": [stack.name for stack in session.validation_stacks],
         },
