@@ -83,7 +83,9 @@ def main() -> None:
     training = denoiser.card["training"]
     steps = len(training["curve"]) * training["steps_per_epoch"]
     print(wide.round(3).to_string())
-    print(f"{options.network}: {used:.1f} CPU-minutes on {threads} threads, up to {steps} steps of 8 patches")
+    print(
+        f"{options.network}: {used:.1f} CPU-minutes on {threads} threads, up to {steps} steps of {training['options']['batch']} patches"
+    )
     for figure in ("PSNR_dB", "SSIM"):
         gain = wide[figure, "All"][options.network] - wide[figure, "All"]["best filter of each image"]
         print(f"{figure}: {gain:+.3f} against the best filter of each image")

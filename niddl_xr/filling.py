@@ -230,7 +230,7 @@ def save(
         pyramid=pyramid,
         client=client,
         progress=progress,
-        parameters={"path": str(path), "pyramid": pyramid},
+        parameters={"source": recording.attrs.get("source"), "path": str(path), "pyramid": pyramid},
     )
 
 

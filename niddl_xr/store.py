@@ -148,7 +148,7 @@ def _ome_metadata(recording: xr.DataArray, levels: int) -> dict[str, Any]:
         values = recording[dim].values
         unit = _OME_UNITS.get(recording[dim].attrs.get("units", ""))
         axes.append({"name": dim, "type": _OME_TYPES[dim], **({"unit": unit} if unit else {})})
-        scale.append(float(np.median(np.diff(values))) if len(values) > 1 else 1.0)
+        scale.append(_step(values))
         origin.append(float(values[0]))
     datasets = []
     for level in range(levels):
@@ -165,6 +165,15 @@ def _ome_metadata(recording: xr.DataArray, levels: int) -> dict[str, Any]:
         )
     name = str(recording.attrs.get("source", VARIABLE))
     return {"version": "0.5", "multiscales": [{"name": Path(name).name, "axes": axes, "datasets": datasets}]}
+
+
+def _step(values: np.ndarray) -> float:
+    """Return the spacing of a coordinate: of the whole where it is even, else the median; 1 for a single value."""
+    if len(values) < 2:
+        return 1.0
+    even = (values[-1] - values[0]) / (len(values) - 1)  # free of the rounding that neighbours have
+    steps = np.diff(values)
+    return float(even if np.allclose(steps, even, rtol=1e-6) else np.median(steps))
 
 
 def is_store(path: Path) -> bool:

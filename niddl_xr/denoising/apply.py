@@ -204,6 +204,7 @@ def denoise(
     memory_bytes = _memory_bytes(memory)
     place = _Place(Reference(denoiser), device, precision, memory_bytes)
     parameters = {
+        "source": recording.attrs.get("source"),
         "denoiser": {key: denoiser.card.get(key) for key in ("method", "network", "options") if key in denoiser.card},
         "device": device,
         "precision": precision,

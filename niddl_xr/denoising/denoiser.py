@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -94,14 +93,12 @@ class Denoiser:
             raise FileExistsError(f"{target} exists; choose another name or say overwrite=True")
         if not target.parent.is_dir():
             raise FileNotFoundError(f"the folder {target.parent.absolute()} does not exist; make it first")
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.file_content)
+            temporary.write_bytes(self.file_content)
             os.replace(temporary, target)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)  # ours alone, and only there if something failed
         return Denoiser(self.card, self.weights, target.absolute())
 
     def __repr__(self) -> str:

@@ -63,7 +63,7 @@ def train(
     out
         File to save the denoiser to; a checkpoint lies beside it while training runs.
     **options
-        patch_px (128), batch (8), learning_rate (1e-3), residual (True), precision ("float32" or "bfloat16"),
+        patch_px (128), batch (4), learning_rate (1e-3), residual (True), precision ("float32" or "bfloat16"),
         patience (10 epochs, None for no early stop), progress (True), threads (of torch on a CPU; by default all,
         or one if that is clearly faster because other programs use the cores).
 

@@ -16,6 +16,7 @@ PARAMETERS = {
     "dataset": None,
     "channel": None,
     "voxel_um": None,
+    "gaps": None,
     "dt_s": None,
     "training_seconds": 60,
     "seed": 0,

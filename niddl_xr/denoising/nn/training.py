@@ -49,7 +49,7 @@ class TrainingOptions:
     resume: str | None = None
     out: str | None = None
     patch_px: int = 128
-    batch: int = 8
+    batch: int = 4
     learning_rate: float = 1e-3
     residual: bool = True
     precision: str = "float32"
