@@ -15,7 +15,7 @@ test: $(VENV)/.test  ## everything that has to pass
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --doctest-modules tests niddl_xr
 
 lab: $(VENV)/.demo  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

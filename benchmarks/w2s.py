@@ -81,11 +81,10 @@ def main() -> None:
     table = pd.concat([table, best.assign(method="best filter of each image")])
     wide = table.pivot_table(index="method", columns="channel", values=["PSNR_dB", "SSIM"], margins=True)
     training = denoiser.card["training"]
+    batch = training["options"]["batch"]
     steps = len(training["curve"]) * training["steps_per_epoch"]
-    print(wide.round(3).to_string())
-    print(
-        f"{options.network}: {used:.1f} CPU-minutes on {threads} threads, up to {steps} steps of {training['options']['batch']} patches"
-    )
+    print(wide.drop(index="All").round(3).to_string())
+    print(f"{options.network}: {used:.1f} CPU-minutes on {threads} threads, up to {steps} steps of {batch} patches")
     for figure in ("PSNR_dB", "SSIM"):
         gain = wide[figure, "All"][options.network] - wide[figure, "All"]["best filter of each image"]
         print(f"{figure}: {gain:+.3f} against the best filter of each image")

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -106,39 +107,40 @@ def fill(
             bar.update()
 
 
-def _on_this_machine(tasks: Iterable[RegionTask]) -> Iterable[int]:
+def _on_this_machine(tasks: Iterable[RegionTask]) -> Iterator[int]:
     """Read the next region and write the last one while this thread works on the present one."""
     with ThreadPoolExecutor(1, "niddl-read") as reader, ThreadPoolExecutor(1, "niddl-write") as writer:
-        reading: list[tuple[RegionTask, Future[np.ndarray]]] = []
-        writing: list[tuple[int, Future[None]]] = []
         remaining = iter(tasks)
+        reading: deque[tuple[RegionTask, Future[np.ndarray]]] = deque()
+        writing: deque[tuple[int, Future[None]]] = deque()
 
         def read_next() -> None:
-            for task in remaining:
+            if (task := next(remaining, None)) is not None:
                 reading.append((task, reader.submit(task.read)))
-                return
+
+        def oldest_written() -> int:
+            index, written = writing.popleft()
+            written.result()
+            return index
 
         for _ in range(READ_AHEAD):
             read_next()
         while reading:
-            task, frames = reading.pop(0)
+            task, frames = reading.popleft()
             block = frames.result()
-            del frames
+            del frames  # a future keeps its result, and memory is what the window bounds
             read_next()
             result = task.process(block)
             del block
-            while len(writing) >= WRITE_BEHIND:
-                index, written = writing.pop(0)
-                written.result()
-                yield index
+            if len(writing) >= WRITE_BEHIND:
+                yield oldest_written()
             writing.append((task.region.index, writer.submit(write_region, task.path, task.region, result)))
             del result
-        for index, written in writing:
-            written.result()
-            yield index
+        while writing:
+            yield oldest_written()
 
 
-def _on_cluster(tasks: Iterable[RegionTask], client: Any) -> Iterable[int]:
+def _on_cluster(tasks: Iterable[RegionTask], client: Any) -> Iterator[int]:
     """Keep two regions a worker thread under way, and no more."""
     from distributed import as_completed
 
@@ -154,9 +156,8 @@ def _on_cluster(tasks: Iterable[RegionTask], client: Any) -> Iterable[int]:
     running = as_completed(window)
     for future in running:
         yield future.result()
-        for task in remaining:
+        if (task := next(remaining, None)) is not None:
             running.add(submit(task))
-            break
 
 
 def _unchanged(block: np.ndarray) -> np.ndarray:
@@ -211,7 +212,7 @@ def save(
     >>> stored = nx.open_recording("worm7.tif").niddl.save("worm7.zarr")  # doctest: +SKIP
     """
     require_recording(recording)
-    target = Path(path)
+    target = Path(path).expanduser()
     job = {"verb": "save", "recording": identity(recording), "pyramid": pyramid}
     if overwrite and target.exists():
         if not is_store(target):
@@ -254,6 +255,7 @@ def begin_and_fill(
     ``job`` says what fills the store: one that exists is continued only if its own is equal.
     """
     job = json.loads(json.dumps(job))  # as it comes back from the store
+    target = target.expanduser().absolute()  # workers have working directories of their own
     if target.exists():
         if not resume:
             raise FileExistsError(f"{target} exists; choose another path, or say resume=True to finish or reopen it")

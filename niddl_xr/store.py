@@ -19,7 +19,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -83,8 +83,7 @@ def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[s
         raise type(error)(
             error.errno, f"the store {path} cannot be made ({error.strerror}); choose a folder that you may write to"
         ) from error
-    shuffle: Literal["bitshuffle", "shuffle"] = "bitshuffle" if dtype.kind in "ui" else "shuffle"
-    codec = BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=3, shuffle=shuffle)
+    codec = BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=3, shuffle="bitshuffle")
     for level, shape in enumerate(shapes):
         group = root.create_group(f"s{level}")
         for dim, size in zip(RECORDING_DIMS, shape, strict=True):

@@ -171,6 +171,10 @@ def test_the_card_can_be_read_as_json(tiny_pairs):
     assert card["network"] == {"name": "unet_fixed", "options": {"output": "linear"}}
     assert card["parameters"] == 314_913
     assert card["normalisation"] == "recording"
+    assert set(card["metrics"]) == {"raw", "denoised", "median 3x3", "gaussian sigma 1"}
+    assert card["metrics"]["denoised"]["PSNR_dB"] > card["metrics"]["raw"]["PSNR_dB"]
+    low, high = card["training"]["snr_range_db"]
+    assert 0 < low <= high < 60
     assert {"seed", "loss", "learning_rate"} <= set(card["training"]["options"])
     assert len(card["data"]["sha256"]) == 64
     assert {"niddl_xr", "torch"} <= set(card["versions"])

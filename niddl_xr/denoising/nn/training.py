@@ -25,7 +25,9 @@ from niddl_xr.denoising.nn.losses import Loss, loss_function
 from niddl_xr.denoising.nn.networks import build_network
 from niddl_xr.denoising.nn.networks._plane_network import PlaneNetwork
 from niddl_xr.denoising.nn.threads import best_thread_count, threads
-from niddl_xr.schema import NiddlError
+from niddl_xr.denoising.normalisation import sampled_planes
+from niddl_xr.metrics import compare, snr
+from niddl_xr.schema import RECORDING_DIMS, NiddlError
 
 MODES = ("2d",)
 VALIDATION_PATCHES = 16
@@ -192,6 +194,35 @@ class _Session:
             ]
         return float(np.mean(losses))
 
+    def validation_metrics(self) -> dict[str, dict[str, float]]:
+        """Mean quality on the validation patches of the best weights, of the noisy image, and of two filters."""
+        if self.validation_batch is None:
+            return {}
+        noisy, clean = (batch[:, 0] for batch in self.validation_batch)
+        self.network.load_state_dict({name: torch.from_numpy(array) for name, array in self.best.items()})
+        self.network.eval()
+        with torch.inference_mode():
+            tensors, _ = self._tensors(self.validation_batch)
+            denoised = np.concatenate([self.predict(tensors[i : i + 1])[:, 0].cpu().numpy() for i in range(len(noisy))])
+        table = compare(
+            {name: _as_recording(planes) for name, planes in (("raw", noisy), ("denoised", denoised))},
+            truth=_as_recording(clean),
+        )
+        return {
+            str(name): {"PSNR_dB": float(row["PSNR_dB"]), "SSIM": float(row["SSIM"])} for name, row in table.iterrows()
+        }
+
+    def snr_range_db(self) -> list[float]:
+        """Least and greatest signal to noise of the training stacks, each the median over its planes."""
+        ratios = []
+        for stack in self.training_stacks:
+            planes = np.stack([stack.noisy[z] for _, z in sampled_planes(1, len(stack.noisy))])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # saturation of training images is not this verb's affair
+                ratios.append(float(snr(_as_recording(planes))["snr_dB"].median()))
+        finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+        return [min(finite), max(finite)] if finite else []
+
     def out_of_patience(self) -> bool:
         patience = self.options.patience
         return (
@@ -251,6 +282,10 @@ class _Session:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": adam})
         self.state = _State(**contents["state"])
         self.curve = contents["curve"]
+
+
+def _as_recording(planes: np.ndarray) -> xr.DataArray:
+    return xr.DataArray(planes[:, None], dims=RECORDING_DIMS)
 
 
 def _patch_size(stacks: list[Stack], wanted: int, grid: int) -> int:
@@ -352,7 +387,9 @@ def _card(session: _Session, pairs: xr.Dataset, method: str) -> dict[str, Any]:
             "threads": session.state.threads,
             "stacks": [stack.name for stack in session.training_stacks],
             "validation_stacks": [stack.name for stack in session.validation_stacks],
+            "snr_range_db": session.snr_range_db(),
         },
+        "metrics": session.validation_metrics(),
         "data": {
             "source": str(pairs.attrs.get("source", "")),
             "sha256": fingerprint(session.training_stacks),
