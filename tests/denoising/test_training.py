@@ -102,10 +102,33 @@ def test_time_limit(tiny_pairs):
 
 def test_early_stop_keeps_the_best_weights(tiny_pairs, monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(training._Session, "validation_loss", lambda self: next(losses))
-    card = nx.train(tiny_pairs, **{**QUICK, "epochs": 50}, patience=3).card["training"]
+    weights = []
+
+    def validation_loss(self):
+        weights.append(self._weights())
+        return next(losses)
+
+    monkeypatch.setattr(training._Session, "validation_loss", validation_loss)
+    denoiser = nx.train(tiny_pairs, **{**QUICK, "epochs": 50}, patience=3)
+    card = denoiser.card["training"]
     assert len(card["curve"]) == 5
     assert (card["best_epoch"], card["best_loss"]) == (2, 1.0)
+    for name, array in denoiser.weights.items():
+        np.testing.assert_array_equal(array, weights[1][name])
+    assert any(not np.array_equal(array, weights[4][name]) for name, array in denoiser.weights.items())
+
+
+def test_training_and_validation_draw_from_their_own_stacks(tiny_pairs, monkeypatch):
+    drawn = {}
+    original = PatchSampler.draw
+
+    def draw(self, rng):
+        drawn.setdefault(self.batch, set()).update(stack.name for stack in self.stacks)
+        return original(self, rng)
+
+    monkeypatch.setattr(PatchSampler, "draw", draw)
+    card = nx.train(tiny_pairs, **QUICK).card["training"]
+    assert drawn == {2: set(card["stacks"]), training.VALIDATION_PATCHES: set(card["validation_stacks"])}
 
 
 def test_an_interrupted_training_is_continued_to_the_same_end(tiny_pairs, tmp_path, monkeypatch):
