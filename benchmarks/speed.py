@@ -19,9 +19,10 @@ import pandas as pd
 import torch
 
 import niddl_xr as nx
+from niddl_xr.chunking import sampled_planes
 from niddl_xr.denoising.denoiser import FORMAT, FORMAT_VERSION
 from niddl_xr.denoising.nn.networks import build_network
-from niddl_xr.denoising.normalisation import estimate, sampled_planes
+from niddl_xr.denoising.normalisation import estimate
 from niddl_xr.schema import make_recording
 
 

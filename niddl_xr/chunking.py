@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REGION_BYTES = 32 * 2**20  # of float32 result; decision 4.1 gives 16 to 64 MiB for a shard
 CHUNK_BYTES = 16 * 2**20  # of input that dask holds as one block
+SAMPLE_PLANES = 16  # that offset and scale are estimated from
 MOST_LAZY_BLOCKS = 20_000  # planning costs 0.1 ms a block
 
 
@@ -61,6 +62,13 @@ def blocks_for_looking(shape: tuple[int, ...], planewise: bool) -> dict[int, int
     if planewise and frames * depth <= MOST_LAZY_BLOCKS:
         return {0: 1, 1: 1}
     return {0: -(-frames // MOST_LAZY_BLOCKS), 1: depth}
+
+
+def sampled_planes(frames: int, depth: int, most: int = SAMPLE_PLANES) -> list[tuple[int, int]]:
+    """Return the (t, z) indices of at most ``most`` planes that represent a recording, evenly spread over t and z."""
+    total = frames * depth
+    flat = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int))
+    return [divmod(int(index), depth) for index in flat]
 
 
 def regions(frames: int, frames_per_region: int) -> list[Region]:

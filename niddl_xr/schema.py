@@ -22,6 +22,7 @@ PAIR_DIMS = ("stack", "z", "y", "x")
 VARIABLE = "F"  # fluorescence, the one variable of a stored recording
 HISTORY = "niddl_history"
 SPACE_DIMS = ("z", "y", "x")
+MICROMETRE = frozenset({"µm", "μm", "um", "micrometer", "micrometre", "micron"})
 
 XarrayObject = TypeVar("XarrayObject", xr.DataArray, xr.Dataset)
 
@@ -162,6 +163,8 @@ def require_pairs(pairs: xr.Dataset) -> xr.Dataset:
     for name in ("noisy", "clean"):
         if pairs[name].dims != PAIR_DIMS:
             raise NiddlError(f"expected dims {PAIR_DIMS} for {name}, got {pairs[name].dims}; see DataArray.transpose")
+        if pairs[name].dtype.kind not in "uif":
+            raise NiddlError(f"expected {name} as counts, integer or floating-point, got dtype {pairs[name].dtype}")
         if pairs[name].size == 0:
             raise NiddlError(f"the pairs are empty: {name} has sizes {dict(pairs[name].sizes)}")
     return pairs
@@ -170,9 +173,9 @@ def require_pairs(pairs: xr.Dataset) -> xr.Dataset:
 def voxel_um(recording: xr.DataArray) -> dict[str, float]:
     """Return the voxel size in µm of the dims whose coordinate is in µm and has two elements or more."""
     return {
-        dim: float(recording[dim][1] - recording[dim][0])
+        dim: abs(float(recording[dim][1] - recording[dim][0]))
         for dim in SPACE_DIMS
-        if recording[dim].attrs.get("units") == "µm" and recording.sizes[dim] > 1
+        if dim in recording.coords and recording.sizes[dim] > 1 and recording[dim].attrs.get("units") in MICROMETRE
     }
 
 
@@ -185,7 +188,12 @@ def frame_interval_s(recording: xr.DataArray) -> float | None:
 
 def history(obj: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
     """Return the list of what was done to ``obj``, oldest first; empty where nothing is recorded."""
-    entries: list[dict[str, Any]] = json.loads(obj.attrs.get(HISTORY, "[]"))
+    try:
+        entries: list[dict[str, Any]] = json.loads(obj.attrs.get(HISTORY, "[]"))
+    except (TypeError, ValueError) as error:
+        raise NiddlError(
+            f"expected attrs[{HISTORY!r}] as a JSON list, got {obj.attrs[HISTORY]!r:.60}; delete that attribute"
+        ) from error
     return entries
 
 
@@ -203,4 +211,4 @@ def with_history(obj: XarrayObject, verb: str, parameters: Mapping[str, Any], **
         **identity,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return obj.assign_attrs({HISTORY: json.dumps([*history(obj), entry])})
+    return obj.assign_attrs({HISTORY: json.dumps([*history(obj), entry], default=str)})

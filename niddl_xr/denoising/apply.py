@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.chunking import CHUNK_BYTES, blocks_for_looking, frames_within, map_regions
+from niddl_xr.chunking import CHUNK_BYTES, blocks_for_looking, frames_within, map_regions, sampled_planes
 from niddl_xr.denoising.classical import FILTERS, FilterRunner
 from niddl_xr.denoising.denoiser import Denoiser, Reference, load_denoiser
 from niddl_xr.denoising.methods import method_module
-from niddl_xr.denoising.normalisation import IDENTITY, Normalisation, estimate, sampled_planes
+from niddl_xr.denoising.normalisation import IDENTITY, Normalisation, estimate
 from niddl_xr.filling import active_client, begin_and_fill, identity
 from niddl_xr.schema import NiddlError, require_recording, voxel_um, with_history
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 Runner = Callable[[np.ndarray, Normalisation], np.ndarray]
 MANTISSA_BITS = 10  # decision 4.1: 4.1 times smaller, relative error below 0.05 %
 COARSEST_STEP = 2.0**-3  # counts: bright pixels, too, stay within 1/16 of a count
+LARGEST_COUNT = 2**24
+DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 VOXEL_TOLERANCE = 1.5  # beyond this ratio a network meets cells of a size that it never saw
 
 
@@ -65,11 +70,11 @@ class _Place:
 
 
 @lru_cache(maxsize=4)
-def _runner(place: _Place) -> tuple[Runner, Lock]:
+def _runner(place: _Place) -> tuple[Runner, AbstractContextManager[Any]]:
     """Load a denoiser once per process and device; the lock keeps dask's threads from sharing its cores."""
     denoiser = place.reference.resolve()
     if denoiser.method in FILTERS:
-        return FilterRunner(denoiser), Lock()
+        return FilterRunner(denoiser), nullcontext()  # scipy's filters run beside each other
     runner: Runner = method_module(denoiser.method).runner(
         denoiser, place.device, place.precision, place.memory_bytes, _threads(place.processes_per_machine)
     )
@@ -91,6 +96,11 @@ def _denoise(block: np.ndarray, place: _Place, normalisation: Normalisation) -> 
         raise NiddlError(
             f"expected finite counts, got {bad} NaN or infinite pixels in a block of frames {block.shape}; "
             "replace them first, for instance with recording.fillna(...)"
+        )
+    if block.dtype.kind in "ui" and block.dtype.itemsize > 2 and np.abs(block.astype(np.float64)).max() > LARGEST_COUNT:
+        raise NiddlError(
+            f"expected counts up to {LARGEST_COUNT:,}, beyond which float32 cannot tell neighbours apart, got "
+            f"{int(block.max()):,}; subtract an offset first"
         )
     runner, lock = _runner(place)
     with lock:
@@ -181,7 +191,7 @@ def denoise(
     Returns
     -------
     xarray.DataArray
-        Same dims, coordinates and attributes, float32, in the units of the input, rounded to 10 mantissa bits and
+        Same dims, coordinates and attributes, named "F" when stored, float32, in the units of the input, rounded to 10 mantissa bits and
         never coarser than 1/8 count. Offset and scale are fixed once per recording, so that blocks have no baseline
         of their own.
 
@@ -197,6 +207,7 @@ def denoise(
     >>> clean = recording.niddl.denoise("worm.safetensors", to="worm7.zarr")  # doctest: +SKIP
     """
     require_recording(recording)
+    _check_options(device, precision)
     if not isinstance(denoiser, Denoiser):
         denoiser = load_denoiser(denoiser)
     if check_voxel:
@@ -226,7 +237,7 @@ def denoise(
         "offset": preparation.normalisation.offset,
         "scale": preparation.normalisation.scale,
         "precision": preparation.precision,
-        "pyramid": pyramid,
+        "pyramid": bool(pyramid),
     }
     return begin_and_fill(
         recording,
@@ -244,6 +255,13 @@ def denoise(
     )
 
 
+def _check_options(device: str, precision: str) -> None:
+    if not DEVICES.fullmatch(str(device)):
+        raise NiddlError(f"expected device 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', got {device!r}")
+    if precision not in PRECISIONS:
+        raise NiddlError(f"expected precision {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+
+
 def _lazy(
     recording: xr.DataArray, place: _Place, planes: da.Array, parameters: dict[str, Any], denoiser: Denoiser
 ) -> xr.DataArray:
@@ -254,7 +272,9 @@ def _lazy(
     result = map_regions(
         _denoise_lazily, frames, denoiser.halo_frames, np.float32, place=place, preparation=preparation
     )
-    return with_history(recording.copy(data=result), "denoise", parameters, denoiser_sha256=denoiser.sha256)
+    lazy = with_history(recording.copy(data=result), "denoise", parameters, denoiser_sha256=denoiser.sha256)
+    lazy.encoding = {}  # the file's dtype and chunks: kept, they would wrap negative pixels when this is written
+    return lazy
 
 
 def _fixed(place: _Place, planes: da.Array, client: Any) -> tuple[Preparation, _Place]:
@@ -298,8 +318,8 @@ def _memory_bytes(memory: int | str | None) -> int | None:
     from dask.utils import parse_bytes
 
     try:
-        value = int(parse_bytes(memory))
-    except ValueError as error:
+        value = int(parse_bytes(memory if isinstance(memory, str) else int(memory)))
+    except (TypeError, ValueError) as error:
         raise NiddlError(f"expected memory as bytes or a text such as '2 GiB', got {memory!r}") from error
     if value <= 0:
         raise NiddlError(f"expected memory of more than 0 bytes, got {memory!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from inspect import Parameter, signature
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from niddl_xr.denoising.denoiser import FORMAT, FORMAT_VERSION, Denoiser
 from niddl_xr.denoising.normalisation import Normalisation
 from niddl_xr.schema import NiddlError
 
+LARGEST_SIGMA = 1000
 TRUNCATE_SIGMAS = 4.0  # where scipy.ndimage.gaussian_filter ends its kernel by default
 
 
@@ -52,7 +54,7 @@ def classical(filter_name: str, **options: Any) -> Denoiser:
     Returns
     -------
     Denoiser
-        Gives float32 in the units of the input. NaN spreads as far as the filter reaches. Edges are continued by
+        Gives float32 in the units of the input. NaN is an error, as for every denoiser. Edges are continued by
         reflection that repeats the edge pixel, in space and in time.
 
     Raises
@@ -74,11 +76,12 @@ def classical(filter_name: str, **options: Any) -> Denoiser:
         raise NiddlError(f"filter {filter_name} has no option {sorted(unknown)}; its options are {sorted(defaults)}")
     chosen = {**defaults, **options}
     size = chosen.get("size_px")
-    if size is not None and (not isinstance(size, int) or size < 1 or size % 2 == 0):
+    if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % 2 == 0):
         raise NiddlError(f"expected size_px as an odd number of pixels, got {size!r}")
     for name, value in chosen.items():
-        if name.startswith("sigma") and not (math.isfinite(value) and value >= 0):
-            raise NiddlError(f"expected {name} as a number of 0 or more, got {value!r}")
+        if name.startswith("sigma") and not (isinstance(value, Real) and 0 <= value <= LARGEST_SIGMA):
+            raise NiddlError(f"expected {name} as a number from 0 to {LARGEST_SIGMA}, got {value!r}")
+        chosen[name] = int(value) if name == "size_px" else float(value)
     return Denoiser(
         {
             "format": FORMAT,

@@ -17,6 +17,7 @@ from niddl_xr.schema import NiddlError
 
 FORMAT = "niddl_xr denoiser"
 FORMAT_VERSION = 1
+_CARD_KEYS = {"format", "format_version", "method"}
 _METADATA_KEY = "card"  # the one key of the file's metadata, so that its order cannot vary
 
 
@@ -88,7 +89,7 @@ class Denoiser:
         FileExistsError
             If the file exists and ``overwrite`` is not set.
         """
-        target = Path(path)
+        target = Path(path).expanduser()
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} exists; choose another name or say overwrite=True")
         if not target.parent.is_dir():
@@ -124,7 +125,9 @@ def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
     >>> denoiser = load_denoiser("worm.safetensors")  # doctest: +SKIP
     >>> denoiser.card["network"]  # doctest: +SKIP
     """
-    source = Path(path)
+    if not isinstance(path, str | os.PathLike):
+        raise NiddlError(f"expected a Denoiser or the path of one, got {type(path).__name__}; see train and classical")
+    source = Path(path).expanduser()
     if not source.is_file():
         raise FileNotFoundError(f"no denoiser at {source.absolute()}; Denoiser.save writes one")
     return _parse(source.read_bytes(), str(source), source.absolute())
@@ -142,10 +145,13 @@ def _parse(content: bytes, name: str, path: Path | None) -> Denoiser:
         raise NiddlError(
             f"{name} is not a readable denoiser file ({error}); it may be cut off: copy it again"
         ) from error
-    card = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
-    if card.get("format") != FORMAT:
+    try:
+        card = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
+    except ValueError as error:
+        raise NiddlError(f"{name} has a card that is no JSON ({error}); copy it again") from error
+    if not isinstance(card, dict) or not set(card) >= _CARD_KEYS or card["format"] != FORMAT:
         raise NiddlError(f"{name} holds tensors but is no denoiser of niddl_xr; import_niddl reads NIDDL's checkpoints")
-    if card["format_version"] > FORMAT_VERSION:
+    if not isinstance(card["format_version"], int) or card["format_version"] > FORMAT_VERSION:
         raise NiddlError(
             f"{name} has format version {card['format_version']}, this niddl_xr reads up to {FORMAT_VERSION}; "
             "update niddl_xr"
@@ -169,7 +175,8 @@ class Reference:
         self.path = denoiser.path
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_denoiser": None, "sha256": self.sha256, "path": self.path}
+        light = None if self._denoiser is None or self._denoiser.weights else self._denoiser  # filters are their card
+        return {"_denoiser": light, "sha256": self.sha256, "path": self.path}
 
     def __dask_tokenize__(self) -> str:
         return self.sha256
@@ -189,8 +196,8 @@ class Reference:
                 denoiser = load_denoiser(self.path)
             else:
                 raise NiddlError(
-                    f"the denoiser {self.sha256[:12]} is not on this worker; pass client= to denoise, or save the "
-                    "denoiser on a disk that all workers see"
+                    f"the denoiser {self.sha256[:12]} is not in this process: make the dask client before denoise is "
+                    "called, or save the denoiser on a disk that all workers see and denoise with the saved one"
                 )
             if denoiser.sha256 != self.sha256:
                 raise NiddlError(f"{self.path} has changed since the work was planned; plan it again")

@@ -59,9 +59,10 @@ def train(
     device
         "auto", "cpu", "cuda", "mps".
     resume
-        Checkpoint of an interrupted training, ``<out>.checkpoint``.
+        Checkpoint to go on from, ``<out>.checkpoint``: same data and options; epochs and time limit may be more.
     out
-        File to save the denoiser to; a checkpoint lies beside it while training runs.
+        File to save the denoiser to. A checkpoint lies beside it while training runs, and stays if time, Ctrl-C or
+        a crash ended it.
     **options
         patch_px (128), batch (4), learning_rate (1e-3), residual (True), precision ("float32" or "bfloat16"),
         patience (10 epochs, None for no early stop), progress (True), threads (of torch on a CPU; by default all,
@@ -77,7 +78,7 @@ def train(
     NiddlError
         For unknown options, NaN, constant or unrelated images, a single stack with validation.
     FileExistsError
-        If ``out`` exists.
+        If ``out`` exists, or a checkpoint of it that ``resume`` does not name.
 
     Examples
     --------

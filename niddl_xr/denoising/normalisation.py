@@ -8,7 +8,6 @@ import numpy as np
 
 from niddl_xr.schema import NiddlError
 
-SAMPLE_PLANES = 16
 # Of a normal distribution, this many standard deviations lie between the percentiles 0.5 and 99.5.
 _PERCENTILES = (0.5, 99.5)
 _STANDARD_DEVIATIONS = 5.1517
@@ -23,10 +22,12 @@ class Normalisation:
 
     def apply(self, counts: np.ndarray) -> np.ndarray:
         """Return normalised values, float32, of an array of any shape."""
-        normalised = counts.astype(np.float32)
-        normalised -= np.float32(self.offset)
-        normalised /= np.float32(self.scale)
-        return normalised
+        # Subtracted before the cast: float32 tells integers apart only up to 2**24.
+        exact = np.float32 if counts.dtype.itemsize <= 2 or counts.dtype == np.float32 else np.float64
+        normalised = counts.astype(exact)
+        normalised -= exact(self.offset)
+        normalised /= exact(self.scale)
+        return normalised.astype(np.float32, copy=False)
 
     def invert(self, values: np.ndarray) -> np.ndarray:
         """Return counts, float32, from normalised values; works in place."""
@@ -36,13 +37,6 @@ class Normalisation:
 
 
 IDENTITY = Normalisation(offset=0.0, scale=1.0)
-
-
-def sampled_planes(frames: int, depth: int) -> list[tuple[int, int]]:
-    """Return the (t, z) indices of at most 16 planes that represent a recording, evenly spread over t and z."""
-    total = frames * depth
-    flat = np.unique(np.linspace(0, total - 1, min(total, SAMPLE_PLANES)).round().astype(int))
-    return [divmod(int(index), depth) for index in flat]
 
 
 def estimate(planes: np.ndarray) -> Normalisation:

@@ -41,7 +41,7 @@ def test_rounding_keeps_ten_bits_and_an_eighth_of_a_count():
         ("bilateral", {}, "no classical filter 'bilateral'; choose one of median, gaussian"),
         ("median", {"size": 3}, r"no option \['size'\]; its options are \['size_px'\]"),
         ("median", {"size_px": 4}, "an odd number of pixels, got 4"),
-        ("gaussian", {"sigma_px": -1}, "sigma_px as a number of 0 or more, got -1"),
+        ("gaussian", {"sigma_px": -1}, "sigma_px as a number from 0 to 1000, got -1"),
     ],
 )
 def test_wrong_options_are_refused(name, options, message):

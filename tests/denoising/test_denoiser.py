@@ -77,7 +77,7 @@ def test_a_reference_travels_light_and_finds_the_denoiser(tmp_path, network_deno
     assert reference.resolve() is network_denoiser
     travelled = pickle.loads(pickle.dumps(reference))
     assert len(pickle.dumps(reference)) < 500
-    with pytest.raises(NiddlError, match="is not on this worker; pass client= to denoise"):
+    with pytest.raises(NiddlError, match="is not in this process: make the dask client before"):
         travelled.resolve()
     keep_on_worker(network_denoiser.sha256, network_denoiser.file_content)
     assert travelled.resolve().sha256 == network_denoiser.sha256

@@ -7,10 +7,11 @@ import xarray as xr
 
 import niddl_xr as nx
 from niddl_xr import NiddlError
+from niddl_xr.chunking import sampled_planes
 from niddl_xr.denoising.nn import training
 from niddl_xr.denoising.nn.data import PatchSampler, load_stacks, split_stacks
 from niddl_xr.denoising.nn.losses import LOSSES
-from niddl_xr.denoising.normalisation import estimate, sampled_planes
+from niddl_xr.denoising.normalisation import estimate
 
 QUICK = {"epochs": 2, "patch_px": 32, "batch": 2, "progress": False, "threads": 1}
 
@@ -210,7 +211,7 @@ def test_wrong_input_is_said(tiny_pairs, tmp_path):
         ({"mode": "4d"}, "no mode '4d'; choose one of 2d"),
         ({"loss": "l3"}, "no loss 'l3'; choose one of l1, l2, charbonnier"),
         ({"learningrate": 1}, r"no option \['learningrate'\]; its further options are .*learning_rate"),
-        ({"epochs": 0}, "expected epochs of 1 or more, got 0"),
+        ({"epochs": 0}, "expected epochs as a whole number of 1 or more, got 0"),
         ({"time_limit_s": -1}, "positive number of seconds, got -1"),
         ({"validation": 1}, "a fraction from 0 to below 1, got 1"),
         ({"precision": "int8"}, "precision 'float32' or 'bfloat16' for training"),

@@ -1,6 +1,7 @@
 """The methods, one file a paper: a module here whose name has no underscore in front is a method of that name.
 
-Each gives ``train(data, options) -> Denoiser`` and ``runner(denoiser, device, precision, memory_bytes)``.
+Each gives ``train(data, options) -> Denoiser``, ``runner(denoiser, device, precision, memory_bytes, threads)`` and
+``choose_precision(denoiser, planes, normalisation, device, precision)``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from niddl_xr.denoising.normalisation import Normalisation, estimate, sampled_planes
+from niddl_xr.chunking import sampled_planes
+from niddl_xr.denoising.normalisation import Normalisation, estimate
 from niddl_xr.schema import NiddlError
 
 _BLOCK_PX = 4  # planes are averaged over 4×4 pixels before two images are compared, so that noise weighs less
@@ -62,6 +63,12 @@ def _match(clean: np.ndarray, noisy: np.ndarray) -> tuple[float, float, float, b
     return gain, float(image.mean() - gain * truth.mean()), correlation, bool(related)
 
 
+def _require_finite(planes: np.ndarray) -> None:
+    if planes.dtype.kind == "f" and not np.all(np.isfinite(planes)):
+        z = int(np.flatnonzero(~np.isfinite(planes).all(axis=(1, 2)))[0])
+        raise NiddlError(f"expected finite counts, got NaN or infinite pixels in its noisy plane {z}; leave it out")
+
+
 def load_stacks(pairs: xr.Dataset) -> list[Stack]:
     """Read all pairs (stack, z, y, x) into memory in their stored dtype.
 
@@ -84,6 +91,7 @@ def load_stacks(pairs: xr.Dataset) -> list[Stack]:
         try:
             normalisation = estimate(planes)
             estimate(clean)
+            _require_finite(noisy)
         except NiddlError as error:
             raise NiddlError(f"stack {name} of the pairs: {error}") from error
         gain, bias, correlation, related = _match(clean, noisy)

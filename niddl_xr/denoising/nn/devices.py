@@ -17,6 +17,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise NiddlError(f"expected device 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', got {name!r}") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise NiddlError(f"expected device 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', got {name!r}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise NiddlError("device 'mps' was asked for, but this torch has no MPS device; say device='cpu' or 'auto'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise NiddlError(f"device {name!r} was asked for, but torch sees no CUDA device; say device='cpu' or 'auto'")
     return device

@@ -95,7 +95,7 @@ class PlaneRunner:
             self._batch = min(self._batch * 2, limit)
 
     def predict(self, planes: np.ndarray) -> np.ndarray:
-        """Denoise normalised planes (n, y, x), float32, whole or in tiles: the result is the same."""
+        """Denoise normalised planes (n, y, x), float32, whole or in tiles: equal up to float32 rounding."""
         height, width = planes.shape[1:]
         grid = self._network.grid_px
         rows, columns = padding_to_multiple(height, width, grid)

@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from niddl_xr.chunking import sampled_planes
 from niddl_xr.denoising.denoiser import FORMAT, FORMAT_VERSION, Denoiser
 from niddl_xr.denoising.nn.data import PatchSampler, Stack, fingerprint, load_stacks, split_stacks
 from niddl_xr.denoising.nn.devices import choose_device
@@ -25,7 +26,6 @@ from niddl_xr.denoising.nn.losses import Loss, loss_function
 from niddl_xr.denoising.nn.networks import build_network
 from niddl_xr.denoising.nn.networks._plane_network import PlaneNetwork
 from niddl_xr.denoising.nn.threads import best_thread_count, threads
-from niddl_xr.denoising.normalisation import sampled_planes
 from niddl_xr.metrics import compare, snr
 from niddl_xr.schema import RECORDING_DIMS, NiddlError
 
@@ -64,10 +64,14 @@ class TrainingOptions:
             raise NiddlError(f"no mode {self.mode!r}; choose one of {', '.join(MODES)}")
         if self.precision not in ("float32", "bfloat16"):
             raise NiddlError(f"expected precision 'float32' or 'bfloat16' for training, got {self.precision!r}")
-        for name in ("epochs", "patch_px", "batch", "threads"):
+        for name in ("epochs", "patch_px", "batch", "threads", "patience"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise NiddlError(f"expected {name} of 1 or more, got {value}")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise NiddlError(f"expected {name} as a whole number of 1 or more, got {value!r}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise NiddlError(f"expected seed as a whole number of 0 or more, got {self.seed!r}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise NiddlError(f"expected a positive learning_rate, got {self.learning_rate}")
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise NiddlError(f"expected time_limit_s as a positive number of seconds, got {self.time_limit_s}")
 
@@ -256,11 +260,15 @@ class _Session:
         return {**options, "data": fingerprint(self.training_stacks)}
 
     def load_checkpoint(self, path: Path) -> None:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         if not path.is_file():
             raise FileNotFoundError(f"no training checkpoint at {path.absolute()}; train(out=...) writes one an epoch")
-        with safe_open(str(path), framework="pt") as file:
+        try:
+            opened = safe_open(str(path), framework="pt")
+        except SafetensorError as error:
+            raise NiddlError(f"{path} is not a readable training checkpoint ({error}); train anew") from error
+        with opened as file:
             contents = json.loads((file.metadata() or {}).get("checkpoint", "{}"))
             if not contents:
                 raise NiddlError(f"{path} is no training checkpoint of niddl_xr")
@@ -329,13 +337,11 @@ def train_on_pairs(pairs: xr.Dataset, options: TrainingOptions, *, method: str) 
     """Train a plane network on pairs (stack, z, y, x); see :func:`niddl_xr.train`."""
     from tqdm.auto import tqdm
 
-    if options.out is not None and Path(options.out).exists():
-        raise FileExistsError(f"{options.out} exists; choose another name for the denoiser, or remove it yourself")
+    checkpoint = _require_free(options) if options.out is not None else None
     stacks = load_stacks(pairs)
     session = _Session(stacks, options)
     if options.resume is not None:
-        session.load_checkpoint(Path(options.resume))
-    checkpoint = checkpoint_path(options.out) if options.out is not None else None
+        session.load_checkpoint(Path(options.resume).expanduser())
     deadline = math.inf
     if options.time_limit_s is not None:
         deadline = time.monotonic() + max(0.0, options.time_limit_s - session.state.seconds)
@@ -346,18 +352,47 @@ def train_on_pairs(pairs: xr.Dataset, options: TrainingOptions, *, method: str) 
             total=options.epochs, initial=session.state.epoch, desc="train", unit="epoch", disable=not options.progress
         ) as bar,
     ):
-        time_left = time.monotonic() < deadline
+        time_left = time.monotonic() < deadline or not session.curve  # without a step there is no denoiser
         while time_left and session.state.epoch < options.epochs and not session.out_of_patience():
             time_left = session.run_epoch(deadline)
             if checkpoint is not None:
-                session.save_checkpoint(checkpoint)
+                _keep(session, checkpoint)
             bar.update()
             bar.set_postfix({name: f"{value:.4g}" for name, value in session.curve[-1].items() if "loss" in name})
     denoiser = Denoiser(_card(session, pairs, method), session.best)
     if options.out is not None and checkpoint is not None:
         denoiser = denoiser.save(options.out)
-        checkpoint.unlink(missing_ok=True)  # ours, and contained in the denoiser
+        if session.state.epoch >= options.epochs or session.out_of_patience():
+            checkpoint.unlink(missing_ok=True)  # ours; where time or a hand ended the training, it can go on from there
     return denoiser
+
+
+def _require_free(options: TrainingOptions) -> Path:
+    """Check before any work that the result can be written; return where the checkpoint will lie."""
+    out = Path(str(options.out)).expanduser()
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another name for the denoiser, or remove it yourself")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"the folder {out.parent.absolute()} for the denoiser does not exist; make it first")
+    checkpoint = checkpoint_path(out)
+    if checkpoint.exists() and options.resume is None:
+        raise FileExistsError(
+            f"{checkpoint} is left of a training that was interrupted; go on with resume={str(checkpoint)!r}, or "
+            "remove it yourself to begin anew"
+        )
+    return checkpoint
+
+
+def _keep(session: _Session, checkpoint: Path) -> None:
+    """Write the checkpoint; a disk that is full ends no training."""
+    try:
+        session.save_checkpoint(checkpoint)
+    except OSError as error:
+        checkpoint.with_name(checkpoint.name + ".part").unlink(missing_ok=True)
+        warnings.warn(
+            f"the checkpoint {checkpoint} could not be written ({error.strerror}); training goes on without it",
+            stacklevel=3,
+        )
 
 
 def _card(session: _Session, pairs: xr.Dataset, method: str) -> dict[str, Any]:
