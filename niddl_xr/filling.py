@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.chunking import Region, read_region
-from niddl_xr.schema import require_recording, with_history
+from niddl_xr.chunking import Region, read_region, sampled_planes
+from niddl_xr.schema import RECORDING_DIMS, NiddlError, require_recording, with_history
 from niddl_xr.store import all_regions, create_store, is_store, open_store, unfinished_regions, write_region
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ READ_AHEAD = 1
 WRITE_BEHIND = 1
 REGIONS_PER_WORKER = 2
 RETRIES = 2
+IDENTITY_PLANES = 32
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,15 @@ class RegionTask:
 
     def __call__(self) -> int:
         """Read, process and write the region; return its index."""
-        write_region(self.path, self.region, self.process(self.read()))
+        write_region(self.path, self.region, self.work(self.read()))
         return self.region.index
+
+    def work(self, frames: np.ndarray) -> np.ndarray:
+        """Process the frames; an error names the part of the recording."""
+        try:
+            return self.process(frames)
+        except NiddlError as error:
+            raise NiddlError(f"frames {self.region.start} to {self.region.stop - 1}: {error}") from error
 
 
 def _task(frames: da.Array, path: Path, region: Region, process: Process, halo_frames: int) -> RegionTask:
@@ -130,7 +138,7 @@ def _on_this_machine(tasks: Iterable[RegionTask]) -> Iterator[int]:
             block = frames.result()
             del frames  # a future keeps its result, and memory is what the window bounds
             read_next()
-            result = task.process(block)
+            result = task.work(block)
             del block
             if len(writing) >= WRITE_BEHIND:
                 yield oldest_written()
@@ -213,14 +221,22 @@ def save(
     """
     require_recording(recording)
     target = Path(path).expanduser()
-    job = {"verb": "save", "recording": identity(recording), "pyramid": pyramid}
+    if target.is_symlink():
+        target = target.resolve()
+    job = {"verb": "save", "recording": identity(recording), "pyramid": bool(pyramid)}
+    parameters = {"source": recording.attrs.get("source"), "path": str(path), "pyramid": bool(pyramid)}
     if overwrite and target.exists():
         if not is_store(target):
             raise FileExistsError(f"{target} exists and is no recording of niddl_xr; it is not overwritten")
-        beside = target.with_name(target.name + ".part")
-        save(recording, beside, pyramid=pyramid, client=client, progress=progress)
-        shutil.rmtree(target)
+        # The old store is moved aside only when the new one is complete, and deleted last.
+        beside, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
+        begin_and_fill(
+            recording, beside, recording.dtype, job, _unchanged, pyramid=pyramid, client=client, progress=progress,
+            parameters=parameters,
+        )  # fmt: skip
+        target.rename(old)
         beside.rename(target)
+        shutil.rmtree(old)
         return open_store(target)
     return begin_and_fill(
         recording,
@@ -231,7 +247,7 @@ def save(
         pyramid=pyramid,
         client=client,
         progress=progress,
-        parameters={"source": recording.attrs.get("source"), "path": str(path), "pyramid": pyramid},
+        parameters=parameters,
     )
 
 
@@ -266,10 +282,15 @@ def begin_and_fill(
         beside = target.with_name(f".{target.name}.layout-{os.getpid()}")
         try:
             create_store(beside, like, np.dtype(dtype), job, pyramid=pyramid)
-            beside.rename(target)
+            try:
+                beside.rename(target)
+            except OSError:
+                if not is_store(target):
+                    raise
+                # Another process has begun the same store in this moment: both fill it.
         finally:
             shutil.rmtree(beside, ignore_errors=True)  # ours alone, and only there if something failed
-        todo = all_regions(target)
+        todo = unfinished_regions(target, job)
     fill(
         target,
         recording,
@@ -284,12 +305,22 @@ def begin_and_fill(
 
 
 def identity(recording: xr.DataArray) -> dict[str, Any]:
-    """Return what tells one recording from another: shape, dtype and the sha256 of three of its planes."""
+    """Return what tells one recording from another, without reading all of it.
+
+    Shape, dtype, the sha256 of the coordinates with their units, and the sha256 of up to 32 planes, spread evenly over
+    t and z: a change of a few pixels elsewhere is not seen.
+    """
     import hashlib
 
-    sizes = recording.sizes
-    places = sorted({(0, 0), (sizes["t"] // 2, sizes["z"] // 2), (sizes["t"] - 1, sizes["z"] - 1)})
-    digest = hashlib.sha256()
-    for t, z in places:
-        digest.update(np.ascontiguousarray(recording.isel(t=t, z=z).values).data)
-    return {"shape": list(recording.shape), "dtype": str(recording.dtype), "planes_sha256": digest.hexdigest()}
+    labels, planes = hashlib.sha256(), hashlib.sha256()
+    for dim in RECORDING_DIMS:
+        labels.update(np.ascontiguousarray(recording[dim].values).tobytes())
+        labels.update(str(recording[dim].attrs.get("units")).encode())
+    for t, z in sampled_planes(recording.sizes["t"], recording.sizes["z"], IDENTITY_PLANES):
+        planes.update(np.ascontiguousarray(recording[t, z].values).data)
+    return {
+        "shape": list(recording.shape),
+        "dtype": str(recording.dtype),
+        "coordinates_sha256": labels.hexdigest(),
+        "planes_sha256": planes.hexdigest(),
+    }

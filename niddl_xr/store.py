@@ -5,11 +5,11 @@
     worm7.zarr/             OME-NGFF 0.5 metadata; what the store is made from
       s0/   t z y x F       the recording: an ordinary xarray Dataset
       s1/ …                 means of 2×2 pixels of the level above
-      ledger/done           1 for every region that is completely written
+      ledger/done           1 for every region that is completely written (2 if a level of it is all zero)
 
 One shard holds one region (a block of frames with whole z, y, x), and the regions are the unit of work: a shard that
 two tasks wrote to would lose planes in silence. Chunks that hold only zeros are not stored, so that their absence
-says nothing: the ledger does.
+says nothing: the ledger does. A region is complete if it is ticked and its shards are still there.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 SMALLEST_LEVEL_PX = 256  # the pyramid ends where a plane fits a thumbnail of this edge
 FEWEST_REGIONS = 8  # so that a short recording, too, can be resumed and spread over workers
-CHUNK_BYTES = 2**20  # whole volumes become one chunk up to this size, else planes
+INNER_CHUNK_BYTES = 2**20  # whole volumes become one chunk up to this size, else planes
 FULL_SIZE = "s0"  # the group of the whole recording
 _LEDGER = "ledger/done"
+_ZEROS = 2  # the tick of a region of which zarr stored no shard, because all of it is zero
 _JOB = "niddl_job"
 _OME_UNITS = {"s": "second", "µm": "micrometer"}
 _OME_TYPES = {"t": "time", "z": "space", "y": "space", "x": "space"}
@@ -52,7 +53,7 @@ def level_shapes(shape: tuple[int, ...], pyramid: bool) -> list[tuple[int, int, 
 
 def frames_per_region(shape: tuple[int, ...], itemsize: int) -> int:
     """Return the frames of a region of a store: 32 MiB of pixels, and at least eight regions where frames allow."""
-    return min(frames_within(shape[1:], itemsize, REGION_BYTES), -(-shape[0] // FEWEST_REGIONS))
+    return min(frames_within(shape[1:], itemsize, REGION_BYTES), max(1, shape[0] // FEWEST_REGIONS))
 
 
 def halved(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -75,7 +76,9 @@ def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[s
     import zarr
     from zarr.codecs import BloscCodec
 
+    _require_coordinates(like)
     shapes = level_shapes(like.shape, pyramid)
+    extra = _storable_coordinates(like)
     length = frames_per_region(like.shape, dtype.itemsize)
     try:
         root = zarr.create_group(path, attributes={"ome": _ome_metadata(like, len(shapes)), _JOB: dict(job)})
@@ -92,8 +95,14 @@ def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[s
                 dim, data=values, chunks=values.shape, dimension_names=[dim], compressors=None
             )
             coordinate.attrs.update(_json_attributes(like[dim].attrs))
+        here = {name: c for name, c in extra.items() if level == 0 or not {"y", "x"} & set(c.dims)}
+        for name, coord in here.items():
+            written = group.create_array(
+                name, data=coord.values, dimension_names=[str(dim) for dim in coord.dims], compressors=None
+            )
+            written.attrs.update(_json_attributes(coord.attrs))
         volume_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        chunk = (1, *shape[1:]) if volume_bytes <= CHUNK_BYTES else (1, 1, *shape[2:])
+        chunk = (1, *shape[1:]) if volume_bytes <= INNER_CHUNK_BYTES else (1, 1, *shape[2:])
         group.create_array(
             VARIABLE,
             shape=shape,
@@ -102,7 +111,7 @@ def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[s
             shards=(length, *shape[1:]),
             compressors=[codec],
             dimension_names=RECORDING_DIMS,
-            attributes=_json_attributes(like.attrs),
+            attributes=_json_attributes(like.attrs) | ({"coordinates": " ".join(here)} if here else {}),
         )
     count = len(regions(like.sizes["t"], length))
     root.create_array(
@@ -118,6 +127,27 @@ def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[s
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         for group_path in (*(f"s{level}" for level in range(len(shapes))), ""):
             zarr.consolidate_metadata(str(path), path=group_path)
+
+
+def _require_coordinates(recording: xr.DataArray) -> None:
+    """OME metadata and the store hold coordinates that are numbers and increase."""
+    for dim in RECORDING_DIMS:
+        values = recording[dim].values
+        if values.dtype.kind not in "uif" or not np.all(np.isfinite(values)):
+            raise NiddlError(
+                f"expected finite numbers as the coordinate {dim}, got {values.dtype}; set it with assign_coords"
+            )
+        if dim != "t" and np.any(np.diff(values) <= 0):  # joined recordings may begin their time anew
+            raise NiddlError(f"expected the coordinate {dim} to increase, as OME-Zarr needs; see DataArray.sortby")
+
+
+def _storable_coordinates(recording: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Return the coordinates beside t, z, y, x that a store can hold; what it cannot hold is said."""
+    extra = {str(name): coord for name, coord in recording.coords.items() if name not in RECORDING_DIMS}
+    kept = {name: coord for name, coord in extra.items() if coord.dtype.kind in "uifb"}
+    if lost := sorted(set(extra) - set(kept)):
+        warnings.warn(f"the coordinates {', '.join(lost)} are no numbers and are not stored", stacklevel=2)
+    return kept
 
 
 def _level_coordinate(coordinate: xr.DataArray, level: int, size: int) -> np.ndarray:
@@ -172,7 +202,8 @@ def _step(values: np.ndarray) -> float:
         return 1.0
     even = (values[-1] - values[0]) / (len(values) - 1)  # free of the rounding that neighbours have
     steps = np.diff(values)
-    return float(even if np.allclose(steps, even, rtol=1e-6) else np.median(steps))
+    step = float(even if np.allclose(steps, even, rtol=1e-6) else np.median(steps))
+    return step if step > 0 else 1.0
 
 
 def is_store(path: Path) -> bool:
@@ -204,7 +235,7 @@ def unfinished_regions(path: Path, job: Mapping[str, Any]) -> list[Region]:
         )
     array = _array(path, f"{FULL_SIZE}/{VARIABLE}")
     assert array.shards is not None  # create_store always shards
-    done = _ledger(path)
+    done = _complete(path)
     return [region for region in regions(array.shape[0], array.shards[0]) if not done[region.index]]
 
 
@@ -215,15 +246,36 @@ def all_regions(path: Path) -> list[Region]:
     return regions(array.shape[0], array.shards[0])
 
 
-def _array(path: Path, name: str, mode: str = "r") -> zarr.Array[Any]:
+def _array(path: Path, name: str) -> zarr.Array[Any]:
     import zarr
 
-    array = zarr.open_array(str(path), path=name, mode=mode)
+    array: zarr.Array[Any] = zarr.open_array(str(path), path=name, mode="r")
     return array
 
 
-def _ledger(path: Path) -> np.ndarray:
-    return np.asarray(_array(path, _LEDGER)[:])
+def _array_to_write(path: Path, name: str) -> zarr.Array[Any]:
+    import zarr
+
+    array: zarr.Array[Any] = zarr.open_array(str(path), path=name, mode="r+")
+    return array
+
+
+def _levels(path: Path) -> list[str]:
+    """Return the groups of all levels, as the OME metadata name them."""
+    import zarr
+
+    ome: Any = zarr.open_group(str(path), mode="r").attrs["ome"]
+    return [dataset["path"].split("/")[0] for dataset in ome["multiscales"][0]["datasets"]]
+
+
+def _shards_exist(path: Path, levels: list[str], index: int) -> bool:
+    return all((path / level / VARIABLE / "c" / str(index) / "0" / "0" / "0").is_file() for level in levels)
+
+
+def _complete(path: Path) -> np.ndarray:
+    """Return for every region whether it is ticked, and its shards are still there at every level."""
+    ledger, levels = np.asarray(_array(path, _LEDGER)[:]), _levels(path)
+    return np.array([tick == _ZEROS or (tick == 1 and _shards_exist(path, levels, i)) for i, tick in enumerate(ledger)])
 
 
 def write_region(path: Path, region: Region, block: np.ndarray) -> None:
@@ -236,7 +288,6 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
     OSError
         If the disk is full or read-only; the region is then not ticked and will be written again.
     """
-    levels = sorted((p.name for p in path.glob("s[0-9]*")), key=lambda name: int(name[1:]))
     base = _array(path, f"{FULL_SIZE}/{VARIABLE}")
     expected = (len(region), *base.shape[1:])
     aligned = base.shards is not None and region.start == region.index * base.shards[0]
@@ -246,14 +297,16 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
             f"got {block.shape} at frame {region.start}"
         )
     try:
+        levels = _levels(path)
         for level in levels:
-            array = _array(path, f"{level}/{VARIABLE}", mode="r+")
+            array = _array_to_write(path, f"{level}/{VARIABLE}")
             if level != FULL_SIZE:
                 block = halved(block, array.dtype)
             array[region.start : region.stop] = block
-        _array(path, _LEDGER, mode="r+")[region.index] = 1
+        whole = _shards_exist(path, levels, region.index)
+        _array_to_write(path, _LEDGER)[region.index] = 1 if whole else _ZEROS
     except OSError as error:
-        done = int(_ledger(path).sum())
+        done = int(_complete(path).sum())
         raise OSError(
             error.errno,
             f"region {region.index} of {path} could not be written ({error.strerror}); {done} regions are complete "
@@ -263,7 +316,7 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
 
 def require_finished(path: Path) -> None:
     """Raise an error that counts the regions if a store is not complete."""
-    done = _ledger(path)
+    done = _complete(path)
     if not done.all():
         raise NiddlError(
             f"{path} is unfinished: {int(done.sum())} of {done.size} regions are written; "

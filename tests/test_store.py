@@ -132,6 +132,48 @@ def test_zeros_are_finished_regions(tmp_path):
     np.testing.assert_array_equal(stored.values, 0)
 
 
+def test_a_lost_shard_is_noticed_and_written_again(tmp_path):
+    movie = large()
+    movie.niddl.save(tmp_path / "a.zarr", progress=False)
+    for level in ("s0", "s1"):
+        shard = tmp_path / "a.zarr" / level / "F" / "c" / "3" / "0" / "0" / "0"
+        content = shard.read_bytes()
+        shard.unlink()
+        with pytest.raises(NiddlError, match="8 of 9 regions are written; make the call that began it"):
+            open_store(tmp_path / "a.zarr")
+        with pytest.raises(NiddlError, match="8 of 9 regions are written"):
+            nx.open_recording(tmp_path / "a.zarr" / "s0")
+        movie.niddl.save(tmp_path / "a.zarr", progress=False)
+        assert shard.read_bytes() == content
+
+
+def test_further_coordinates_are_kept(tmp_path):
+    movie = large().assign_coords(stage_um=("t", np.arange(9) * 1.5), exposure_s=0.01, depth=("y", np.arange(301.0)))
+    stored = movie.niddl.save(tmp_path / "a.zarr", progress=False)
+    xr.testing.assert_equal(stored.coords.to_dataset(), movie.coords.to_dataset())
+    assert set(xr.open_zarr(tmp_path / "a.zarr", group="s1").coords) == {*"tzyx", "stage_um", "exposure_s"}
+    with pytest.warns(UserWarning, match="the coordinates strain are no numbers and are not stored"):
+        movie.assign_coords(strain="ZIM504").niddl.save(tmp_path / "b.zarr", progress=False)
+
+
+def test_coordinates_that_no_store_can_hold_are_said(tmp_path, recording):
+    with pytest.raises(NiddlError, match="expected the coordinate y to increase, .* see DataArray.sortby"):
+        recording.isel(y=slice(None, None, -1)).niddl.save(tmp_path / "a.zarr")
+    with pytest.raises(NiddlError, match="expected finite numbers as the coordinate t, got datetime64"):
+        recording.assign_coords(t=np.arange(5).astype("datetime64[s]")).niddl.save(tmp_path / "a.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_recording_of_the_same_shape_is_not_taken_for_the_first(tmp_path, recording):
+    recording.niddl.save(tmp_path / "a.zarr", progress=False)
+    one_plane = recording.copy(deep=True)
+    one_plane[1, 0] = 0
+    with pytest.raises(FileExistsError, match="recording differ"):
+        one_plane.niddl.save(tmp_path / "a.zarr")
+    with pytest.raises(FileExistsError, match="recording differ"):
+        recording.assign_coords(x=recording.x * 2).niddl.save(tmp_path / "a.zarr")
+
+
 def test_an_unfinished_store_says_so_and_is_finished_by_the_same_call(tmp_path, monkeypatch):
     movie, path = large(), tmp_path / "a.zarr"
     import niddl_xr.filling as filling
@@ -147,13 +189,13 @@ def test_an_unfinished_store_says_so_and_is_finished_by_the_same_call(tmp_path, 
     with pytest.raises(OSError, match="No space left"):
         movie.niddl.save(path, progress=False)
     monkeypatch.undo()
-    with pytest.raises(NiddlError, match=r"a.zarr is unfinished: 2 of 5 regions are written"):
+    with pytest.raises(NiddlError, match=r"a.zarr is unfinished: 2 of 9 regions are written"):
         open_store(path)
     before = chunk_files(path)
     written = []
     monkeypatch.setattr(filling, "write_region", lambda *a: (written.append(a[1].index), original(*a)))
     movie.niddl.save(path, progress=False)
-    assert written == [2, 3, 4]
+    assert written == [2, 3, 4, 5, 6, 7, 8]
     assert {name: content for name, content in chunk_files(path).items() if name in before} == before | {
         name: b"\x01" for name in before if name.startswith("ledger")
     }
@@ -177,7 +219,7 @@ def test_a_full_disk_names_the_region_and_loses_nothing(tmp_path, monkeypatch):
         write_region(path, second, movie.values[second.start : second.stop])
     assert e.value.errno == errno.ENOSPC
     monkeypatch.undo()
-    assert [region.index for region in unfinished_regions(path, {"verb": "test"})] == [1, 2, 3, 4]
+    assert [region.index for region in unfinished_regions(path, {"verb": "test"})] == list(range(1, 9))
     np.testing.assert_array_equal(zarr.open_array(path / "s0" / "F")[: first.stop], movie.values[: first.stop])
 
 

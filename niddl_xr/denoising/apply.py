@@ -191,7 +191,8 @@ def denoise(
     Returns
     -------
     xarray.DataArray
-        Same dims, coordinates and attributes, named "F" when stored, float32, in the units of the input, rounded to 10 mantissa bits and
+        Same dims, coordinates and attributes (in a store named "F"), float32, in the units of the input, rounded to
+        10 mantissa bits and
         never coarser than 1/8 count. Offset and scale are fixed once per recording, so that blocks have no baseline
         of their own.
 

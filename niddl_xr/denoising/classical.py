@@ -79,7 +79,7 @@ def classical(filter_name: str, **options: Any) -> Denoiser:
     if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % 2 == 0):
         raise NiddlError(f"expected size_px as an odd number of pixels, got {size!r}")
     for name, value in chosen.items():
-        if name.startswith("sigma") and not (isinstance(value, Real) and 0 <= value <= LARGEST_SIGMA):
+        if name.startswith("sigma") and not (isinstance(value, Real) and 0 <= float(value) <= LARGEST_SIGMA):
             raise NiddlError(f"expected {name} as a number from 0 to {LARGEST_SIGMA}, got {value!r}")
         chosen[name] = int(value) if name == "size_px" else float(value)
     return Denoiser(

@@ -25,8 +25,8 @@ class Normalisation:
         # Subtracted before the cast: float32 tells integers apart only up to 2**24.
         exact = np.float32 if counts.dtype.itemsize <= 2 or counts.dtype == np.float32 else np.float64
         normalised = counts.astype(exact)
-        normalised -= exact(self.offset)
-        normalised /= exact(self.scale)
+        np.subtract(normalised, self.offset, out=normalised)
+        np.divide(normalised, self.scale, out=normalised)
         return normalised.astype(np.float32, copy=False)
 
     def invert(self, values: np.ndarray) -> np.ndarray:

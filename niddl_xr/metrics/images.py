@@ -9,7 +9,7 @@ from warnings import warn
 import numpy as np
 import xarray as xr
 
-from niddl_xr.metrics import _kernels as kernels
+from niddl_xr.metrics import _measures as kernels
 from niddl_xr.schema import NiddlError, require_recording
 
 if TYPE_CHECKING:

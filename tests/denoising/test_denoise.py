@@ -147,7 +147,7 @@ def test_nan_is_said(recording, network_denoiser, tmp_path):
     only_late.values[17, 1, 5, 7] = np.nan
     with pytest.raises(NiddlError, match=r"expected finite counts, got 1 NaN or infinite pixels .*fillna"):
         broken.niddl.denoise(network_denoiser).compute()
-    with pytest.raises(NiddlError, match="expected finite counts, got 1 NaN or infinite pixels in a block"):
+    with pytest.raises(NiddlError, match="frames 15 to 19: expected finite counts, got 1 NaN or infinite pixels"):
         only_late.niddl.denoise(network_denoiser, to=tmp_path / "a.zarr", progress=False)
 
 
@@ -162,6 +162,24 @@ def test_a_mask_is_not_constant(recording, network_denoiser):
     mask = np.zeros(recording.shape, "uint8")
     mask[..., 0, :2] = 1  # below one pixel in two hundred
     assert np.isfinite(recording.copy(data=mask).niddl.denoise(network_denoiser).values).all()
+
+
+def test_nothing_of_the_files_encoding_is_left(tmp_path, network_denoiser):
+    """Kept, xarray would write negative float pixels into the source's uint16."""
+    make_recording(counts((3, 1, 40, 50)), voxel_um=(1, 1, 1), dt_s=1).to_dataset(name="F").to_zarr(tmp_path / "a.zarr")
+    source = xr.open_zarr(tmp_path / "a.zarr")["F"]
+    assert source.encoding
+    lazy = source.niddl.denoise(network_denoiser)
+    lazy.to_dataset(name="F").to_zarr(tmp_path / "b.zarr")
+    np.testing.assert_array_equal(xr.open_zarr(tmp_path / "b.zarr")["F"].values, lazy.values)
+
+
+def test_large_integers(recording, network_denoiser):
+    near = recording.astype("uint32") + np.uint32(2**23)
+    difference = near.niddl.denoise(network_denoiser).values - recording.niddl.denoise(network_denoiser).values
+    np.testing.assert_allclose(difference, 2**23, atol=1.5)  # float32 has steps of 1 there
+    with pytest.raises(NiddlError, match="expected counts up to 16,777,216, .* subtract an offset first"):
+        (recording.astype("uint32") + np.uint32(4_000_000_000)).niddl.denoise(network_denoiser).compute()
 
 
 def test_other_voxels_are_refused(recording, network_denoiser):

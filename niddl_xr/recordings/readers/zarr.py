@@ -98,8 +98,9 @@ def read(
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             return _read_plain(path, node, wanted)
-        if is_store(path):
-            require_finished(path)
+        for folder in (path, path.parent, path.parent.parent):  # the store, or a level of it, or its array
+            if is_store(folder):
+                require_finished(folder)
         scales = _multiscales(node)
         level = node.get(FULL_SIZE)
         if variable is None and isinstance(level, zarr.Group) and VARIABLE in level:
