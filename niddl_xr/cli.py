@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ def _train(options: argparse.Namespace) -> None:
         loss=options.loss,
         epochs=options.epochs,
         time_limit_s=options.time_limit_s,
+        validation=options.validation,
         seed=options.seed,
         device=options.device,
         resume=options.resume,
@@ -73,6 +75,7 @@ def _denoise(options: argparse.Namespace) -> None:
         precision=options.precision,
         memory=options.memory,
         resume=not options.no_resume,
+        check_voxel=not options.no_check_voxel,
     )
     print(f"{options.out}: {dict(stored.sizes)} {stored.dtype}")
 
@@ -101,11 +104,17 @@ def _demo(options: argparse.Namespace) -> None:
 
     parameters = _given(options)
     if options.recording is not None:
+        _open(options)  # an error here costs no folder
         parameters["recording_path"] = str(Path(options.recording).absolute())
     if options.training_seconds is not None:
         parameters["training_seconds"] = options.training_seconds
     folder = run_demo(options.out, parameters)
     print(f"{folder}: look at {folder / 'demo.html'}")
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """One line, without the line of code that raised it."""
+    print(f"niddl-xr: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--loss", default="l1")
     train.add_argument("--epochs", type=int, default=30)
     train.add_argument("--time-limit-s", type=float)
+    train.add_argument("--validation", type=float, default=0.2, help="fraction of the stacks that is set aside")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="auto")
     train.add_argument("--resume", help="checkpoint of an interrupted training")
@@ -138,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--device", default="auto")
     denoise.add_argument("--precision", default="auto")
     denoise.add_argument("--memory", help="for a network's activations, such as '2 GiB'")
+    denoise.add_argument("--no-check-voxel", action="store_true", help="accept voxels unlike those of the training")
     denoise.add_argument("--no-resume", action="store_true", help="refuse to continue an existing store")
     _recording_arguments(denoise)
     denoise.set_defaults(run=_denoise)
@@ -160,10 +171,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; errors of use are one line on stderr and exit status 1."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.run(options)
     except (ValueError, OSError) as error:
         print(f"niddl-xr: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("niddl-xr: stopped; what is complete stays, and the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

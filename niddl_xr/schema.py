@@ -78,7 +78,7 @@ def make_recording(
     if data.ndim != 4:
         raise NiddlError(f"expected an array (t, z, y, x), got {data.ndim} dims of shape {tuple(data.shape)}")
     sizes = dict(zip(RECORDING_DIMS, data.shape, strict=True))
-    voxel = _voxel_mapping(voxel_um)
+    voxel = voxel_mapping(voxel_um)
     if dt_s is not None and not (np.isfinite(dt_s) and dt_s > 0):
         raise NiddlError(f"expected dt_s, the time between frames, as a positive number of seconds, got {dt_s}")
     if t_s is not None:
@@ -90,12 +90,7 @@ def make_recording(
         coords = {"t": ("t", np.arange(sizes["t"]) * float(dt_s), {"units": "s"})}
     else:
         coords = {"t": ("t", np.arange(sizes["t"]), {"units": "frame"})}
-    for dim in SPACE_DIMS:
-        size = voxel.get(dim)
-        if size is None:
-            coords[dim] = (dim, np.arange(sizes[dim]), {"units": "pixel"})
-        else:
-            coords[dim] = (dim, np.arange(sizes[dim]) * size, {"units": "µm"})
+    coords |= space_coordinates(sizes, voxel)
     # A dim of size 1 has no spacing that could be missing.
     missing = [d for d in SPACE_DIMS if d not in voxel and sizes[d] > 1]
     wanted = []
@@ -114,7 +109,18 @@ def make_recording(
     return require_recording(recording)
 
 
-def _voxel_mapping(voxel_um: Sequence[float | None] | Mapping[str, float] | None) -> dict[str, float]:
+def space_coordinates(sizes: Mapping[str, int], voxel: Mapping[str, float]) -> dict[Hashable, Any]:
+    """Return the coordinates z, y, x: in µm where the voxel size is known, else indices in pixels."""
+    return {
+        dim: (dim, np.arange(sizes[dim]) * voxel[dim], {"units": "µm"})
+        if dim in voxel
+        else (dim, np.arange(sizes[dim]), {"units": "pixel"})
+        for dim in SPACE_DIMS
+    }
+
+
+def voxel_mapping(voxel_um: Sequence[float | None] | Mapping[str, float] | None) -> dict[str, float]:
+    """Return the known sizes of a voxel by dim, in µm, from three numbers (z, y, x) or a mapping; others are errors."""
     if voxel_um is None:
         return {}
     if isinstance(voxel_um, Mapping):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.schema import RECORDING_DIMS, SPACE_DIMS, NiddlError, make_recording
+from niddl_xr.schema import MICROMETRE, RECORDING_DIMS, SPACE_DIMS, NiddlError, make_recording, voxel_mapping
 
 if TYPE_CHECKING:
     from niddl_xr.recordings.readers import Opened
@@ -89,7 +89,7 @@ def open_recording(
     chosen = {} if opened.channel is None else {"channel": opened.channel}
     for note in opened.notes:
         warnings.warn(note, stacklevel=2)
-    given = _given_voxel(voxel_um)
+    given = voxel_mapping(voxel_um)
     recording = make_recording(
         data,
         voxel_um={**_stored_steps(opened), **opened.voxel_um, **given},
@@ -109,23 +109,12 @@ def _require_counts(opened: Opened, source: Path) -> None:
         raise NiddlError(f"expected integer or floating-point counts, got dtype {opened.data.dtype} in {source}")
 
 
-def _given_voxel(voxel_um: Sequence[float | None] | Mapping[str, float] | None) -> dict[str, float]:
-    """Return what the caller says about the voxel; its values are checked by the schema."""
-    if voxel_um is None:
-        return {}
-    if isinstance(voxel_um, Mapping):
-        return dict(voxel_um)
-    if not isinstance(voxel_um, (Sequence, np.ndarray)) or len(voxel_um) != len(SPACE_DIMS):
-        raise NiddlError(f"expected voxel_um as three numbers (z, y, x) in µm, got {voxel_um!r}")
-    return {dim: size for dim, size in zip(SPACE_DIMS, voxel_um, strict=True) if size is not None}
-
-
 def _stored_steps(opened: Opened) -> dict[str, float]:
     """Return the voxel size in µm along the coordinates that the file stores in µm."""
     steps = {}
     for dim in SPACE_DIMS:
         coord = opened.coords.get(dim)
-        if coord is not None and coord.attrs.get("units") == "µm" and coord.size > 1:
+        if coord is not None and coord.attrs.get("units") in MICROMETRE and coord.size > 1:
             steps[dim] = abs(float(coord.values[1] - coord.values[0]))
     return {dim: step for dim, step in steps.items() if step > 0}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.schema import PAIR_DIMS, NiddlError, require_pairs
+from niddl_xr.schema import PAIR_DIMS, NiddlError, require_pairs, space_coordinates, voxel_mapping
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -37,7 +37,12 @@ class _Stacks:
 
 
 def open_pairs(
-    path: str | os.PathLike[str], *, noisy: str | None = None, clean: str | None = None, pattern: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    noisy: str | None = None,
+    clean: str | None = None,
+    pattern: str | None = None,
+    voxel_um: Sequence[float | None] | Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Open noisy and clean images of the same scenes without loading them.
 
@@ -52,13 +57,17 @@ def open_pairs(
         word clean, gt, high, target or truth.
     pattern
         Only files whose name fits, such as ``"*_0.tif"``.
+    voxel_um
+        Size of a voxel along (z, y, x) in µm, in place of what the first noisy file states. A denoiser remembers it,
+        and refuses recordings of other voxels.
 
     Returns
     -------
     xarray.Dataset
         ``noisy`` and ``clean`` with dims (stack, z, y, x), lazy (dask, one stack a block), each in the dtype of its
         files: counts above 32,767 stay, NaN stay NaN. ``stack`` holds the names ``img_<n>``, or those of the files
-        without suffix, in natural order; z, y, x are indices in pixels. ``attrs["source"]`` is the path.
+        without suffix, in natural order; z, y, x are in µm where the voxel size is known, else indices in pixels.
+        ``attrs["source"]`` is the path.
 
     Raises
     ------
@@ -87,7 +96,8 @@ def open_pairs(
         _require_same_size(layouts["noisy"][number], layouts["clean"][number])
     data = {half: (PAIR_DIMS, _lazy_half(folder / names[half], found)) for half, found in layouts.items()}
     sizes = dict(zip(PAIR_DIMS, data["noisy"][1].shape, strict=True))
-    coords: dict[str, Any] = {dim: (dim, np.arange(sizes[dim]), {"units": "pixel"}) for dim in PAIR_DIMS[1:]}
+    stated = layouts["noisy"][0][0][1].voxel_um
+    coords = space_coordinates(sizes, {**stated, **voxel_mapping(voxel_um)})
     coords["stack"] = ("stack", np.array(stacks))
     return require_pairs(xr.Dataset(data, coords=coords, attrs={"source": str(folder)}))
 

@@ -145,3 +145,20 @@ def test_one_nested_and_one_plain_folder(tmp_path, counts):
     write(tmp_path / "clean" / "img_1.tif", counts(Y, X))
     with pytest.raises(nx.NiddlError, match=r"noisy is in NIDDL's layout .* but .*clean holds plain files"):
         nx.open_pairs(tmp_path)
+
+
+def test_voxels_of_the_files_or_of_the_caller(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("noisy", "clean"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            tifffile.imwrite(
+                tmp_path / folder / f"{name}.tif", rng.integers(0, 99, (3, 17, 19)).astype("uint16"), imagej=True,
+                resolution=(4, 2), metadata={"axes": "ZYX", "spacing": 1.5, "unit": "um"},
+            )  # fmt: skip
+    pairs = nx.open_pairs(tmp_path)
+    assert nx.schema.voxel_um(pairs["noisy"].isel(stack=0)) == pytest.approx({"z": 1.5, "y": 0.5, "x": 0.25})
+    given = nx.open_pairs(tmp_path, voxel_um=(None, 0.3, 0.4))
+    assert nx.schema.voxel_um(given["noisy"].isel(stack=0)) == pytest.approx({"z": 1.5, "y": 0.3, "x": 0.4})
+    with pytest.raises(nx.NiddlError, match="positive voxel size in µm along y, got -1"):
+        nx.open_pairs(tmp_path, voxel_um=(1, -1, 1))
