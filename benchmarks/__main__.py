@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 realdata = Path(os.environ.get("NIDDL_XR_REALDATA", "../shared/realdata"))
-commands = [["benchmarks.speed"]]
+commands = [["benchmarks.speed"], ["benchmarks.memory"]]
 if realdata.is_dir():
     commands.append(["benchmarks.w2s", "--realdata", str(realdata)])
 for command in commands:

@@ -282,12 +282,12 @@ def begin_and_fill(
         beside = target.with_name(f".{target.name}.layout-{os.getpid()}")
         try:
             create_store(beside, like, np.dtype(dtype), job, pyramid=pyramid)
-            try:
-                beside.rename(target)
-            except OSError:
-                if not is_store(target):
-                    raise
-                # Another process has begun the same store in this moment: both fill it.
+            beside.rename(target)
+        except OSError as error:
+            if not is_store(target):  # if it is one by now, another process has begun it too, and both fill it
+                remedy = "choose a folder that you may write to, with room for it"
+                message = f"the store {target} cannot be made ({error.strerror}); {remedy}"
+                raise type(error)(error.errno, message) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)  # ours alone, and only there if something failed
         todo = unfinished_regions(target, job)

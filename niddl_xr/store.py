@@ -80,12 +80,7 @@ def create_store(path: Path, like: xr.DataArray, dtype: np.dtype, job: Mapping[s
     shapes = level_shapes(like.shape, pyramid)
     extra = _storable_coordinates(like)
     length = frames_per_region(like.shape, dtype.itemsize)
-    try:
-        root = zarr.create_group(path, attributes={"ome": _ome_metadata(like, len(shapes)), _JOB: dict(job)})
-    except OSError as error:
-        raise type(error)(
-            error.errno, f"the store {path} cannot be made ({error.strerror}); choose a folder that you may write to"
-        ) from error
+    root = zarr.create_group(path, attributes={"ome": _ome_metadata(like, len(shapes)), _JOB: dict(job)})
     codec = BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=3, shuffle="bitshuffle")
     for level, shape in enumerate(shapes):
         group = root.create_group(f"s{level}")
