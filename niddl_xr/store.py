@@ -241,17 +241,10 @@ def all_regions(path: Path) -> list[Region]:
     return regions(array.shape[0], array.shards[0])
 
 
-def _array(path: Path, name: str) -> zarr.Array[Any]:
+def _array(path: Path, name: str, *, write: bool = False) -> zarr.Array[Any]:
     import zarr
 
-    array: zarr.Array[Any] = zarr.open_array(str(path), path=name, mode="r")
-    return array
-
-
-def _array_to_write(path: Path, name: str) -> zarr.Array[Any]:
-    import zarr
-
-    array: zarr.Array[Any] = zarr.open_array(str(path), path=name, mode="r+")
+    array: zarr.Array[Any] = zarr.open_array(str(path), path=name, mode="r+" if write else "r")
     return array
 
 
@@ -294,12 +287,12 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
     try:
         levels = _levels(path)
         for level in levels:
-            array = _array_to_write(path, f"{level}/{VARIABLE}")
+            array = _array(path, f"{level}/{VARIABLE}", write=True)
             if level != FULL_SIZE:
                 block = halved(block, array.dtype)
             array[region.start : region.stop] = block
         whole = _shards_exist(path, levels, region.index)
-        _array_to_write(path, _LEDGER)[region.index] = 1 if whole else _ZEROS
+        _array(path, _LEDGER, write=True)[region.index] = 1 if whole else _ZEROS
     except OSError as error:
         done = int(_complete(path).sum())
         raise OSError(
@@ -332,7 +325,8 @@ def open_store(path: str | os.PathLike[str]) -> xr.DataArray:
     array = _array(folder, f"{FULL_SIZE}/{VARIABLE}")
     assert array.shards is not None
     chunks = dict(zip(RECORDING_DIMS, array.shards, strict=True))
-    recording = xr.open_zarr(str(folder), group=FULL_SIZE, chunks=chunks)[VARIABLE]
+    stored = xr.open_zarr(str(folder), group=FULL_SIZE, chunks=None)[VARIABLE]
+    recording = stored.copy(data=stored.variable.chunk(chunks).data)  # the coordinates stay as they are
     # The file's chunking is the file's affair: kept, it would make the next writer fail or lose planes.
     recording.encoding = {}
     return require_recording(recording.assign_attrs(source=str(folder.absolute())))

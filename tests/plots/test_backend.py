@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 RECORDING = """
 import holoviews as hv, numpy as np
 from niddl_xr.plots import plot_frame
@@ -26,17 +24,5 @@ def test_the_import_loads_no_backend_and_the_first_picture_does():
 assert hv.Store.loaded_backends() == []
 plot_frame(movie)
 assert hv.Store.loaded_backends() == ["bokeh"] and hv.Store.current_backend == "bokeh"
-"""
-    )
-
-
-def test_another_backend_stays_the_current_one():
-    pytest.importorskip("matplotlib")  # no dependency of the project, only an example of another backend
-    run(
-        RECORDING
-        + """
-hv.extension("matplotlib")
-plot_frame(movie)
-assert hv.Store.loaded_backends() == ["bokeh", "matplotlib"] and hv.Store.current_backend == "matplotlib"
 """
     )
