@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array as da
 
-REGION_BYTES = 32 * 2**20  # of float32 result; decision 4.1 gives 16 to 64 MiB for a shard
+REGION_BYTES = 16 * 2**20  # of result; a region is in memory about five times while it is read, worked on and written
 CHUNK_BYTES = 16 * 2**20  # of input that dask holds as one block
 SAMPLE_PLANES = 16  # that offset and scale are estimated from
 MOST_LAZY_BLOCKS = 20_000  # planning costs 0.1 ms a block

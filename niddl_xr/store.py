@@ -52,7 +52,7 @@ def level_shapes(shape: tuple[int, ...], pyramid: bool) -> list[tuple[int, int, 
 
 
 def frames_per_region(shape: tuple[int, ...], itemsize: int) -> int:
-    """Return the frames of a region of a store: 32 MiB of pixels, and at least eight regions where frames allow."""
+    """Return the frames of a region of a store: 16 MiB of pixels, and at least eight regions where frames allow."""
     return min(frames_within(shape[1:], itemsize, REGION_BYTES), max(1, shape[0] // FEWEST_REGIONS))
 
 

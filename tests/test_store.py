@@ -120,7 +120,7 @@ def test_means_of_four_pixels_neither_wrap_nor_drift():
 
 
 def test_regions_are_shards_and_at_least_eight():
-    assert frames_per_region((100, 4, 512, 512), 4) == 8  # 32 MiB
+    assert frames_per_region((100, 4, 512, 512), 4) == 4  # 16 MiB
     assert frames_per_region((24, 2, 76, 87), 4) == 3
     assert frames_per_region((3, 30, 2048, 2048), 4) == 1
 

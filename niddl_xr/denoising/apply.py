@@ -40,13 +40,14 @@ def rounded(values: np.ndarray) -> np.ndarray:
     """Round float32 values in place to 10 mantissa bits, and never coarser than 1/8: noise bits do not compress."""
     if values.dtype != np.float32 or not values.flags.c_contiguous:
         raise ValueError("expected contiguous float32 values")
-    # The power of two below a value is its bit pattern without the mantissa.
-    power = (values.view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
-    step = np.minimum(power * np.float32(2.0**-MANTISSA_BITS), np.float32(COARSEST_STEP))
-    np.maximum(step, np.finfo(np.float32).tiny, out=step)
-    np.divide(values, step, out=values)
-    np.rint(values, out=values)
-    np.multiply(values, step, out=values)
+    for part in values if values.ndim > 1 else (values,):  # frame by frame, so that the steps take little memory
+        # The power of two below a value is its bit pattern without the mantissa.
+        power = (part.view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
+        step = np.minimum(power * np.float32(2.0**-MANTISSA_BITS), np.float32(COARSEST_STEP))
+        np.maximum(step, np.finfo(np.float32).tiny, out=step)
+        np.divide(part, step, out=part)
+        np.rint(part, out=part)
+        np.multiply(part, step, out=part)
     return values
 
 

@@ -22,8 +22,10 @@ def median(block: np.ndarray, *, size_px: int = 3) -> np.ndarray:
     """Median of ``size_px`` × ``size_px`` pixels in every plane of a block (t, z, y, x); edges are reflected."""
     from scipy import ndimage
 
-    values = block.astype(np.float32, copy=False)
-    result: np.ndarray = ndimage.median_filter(values, size=(1, 1, size_px, size_px), mode="reflect")
+    result = np.empty(block.shape, np.float32)
+    for index in np.ndindex(block.shape[:2]):
+        plane = block[index].astype(np.float32, copy=False)
+        ndimage.median_filter(plane, size=size_px, mode="reflect", output=result[index])
     return result
 
 
