@@ -13,6 +13,13 @@ def test_median_equals_scipy_signal_inside(recording):
     np.testing.assert_allclose(result[2, 1, 1:-1, 1:-1], expected[1:-1, 1:-1], atol=1 / 16)
 
 
+def test_median_repeats_the_edge_pixel(recording):
+    plane = recording.values[0, 2].astype(float)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(plane, 2, mode="symmetric"), (5, 5))
+    result = recording.niddl.denoise(classical("median", size_px=5)).values[0, 2]
+    np.testing.assert_allclose(result, np.median(windows, axis=(2, 3)), atol=1 / 16)
+
+
 def test_gaussian_in_space_and_time(recording):
     result = recording.niddl.denoise(classical("gaussian", sigma_px=1.5, sigma_frames=0.8)).values
     expected = ndimage.gaussian_filter(recording.values.astype(float), (0.8, 0, 1.5, 1.5), mode="reflect")
