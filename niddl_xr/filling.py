@@ -225,22 +225,13 @@ def save(
         target = target.resolve()
     job = {"verb": "save", "recording": identity(recording), "pyramid": bool(pyramid)}
     parameters = {"source": recording.attrs.get("source"), "path": str(path), "pyramid": bool(pyramid)}
-    if overwrite and target.exists():
-        if not is_store(target):
-            raise FileExistsError(f"{target} exists and is no recording of niddl_xr; it is not overwritten")
-        # The old store is moved aside only when the new one is complete, and deleted last.
-        beside, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
-        begin_and_fill(
-            recording, beside, recording.dtype, job, _unchanged, pyramid=pyramid, client=client, progress=progress,
-            parameters=parameters,
-        )  # fmt: skip
-        target.rename(old)
-        beside.rename(target)
-        shutil.rmtree(old)
-        return open_store(target)
-    return begin_and_fill(
+    replaces = overwrite and target.exists()
+    if replaces and not is_store(target):
+        raise FileExistsError(f"{target} exists and is no recording of niddl_xr; it is not overwritten")
+    new, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
+    stored = begin_and_fill(
         recording,
-        target,
+        new if replaces else target,
         recording.dtype,
         job,
         _unchanged,
@@ -249,6 +240,13 @@ def save(
         progress=progress,
         parameters=parameters,
     )
+    if not replaces:
+        return stored
+    # The old store is moved aside only when the new one is complete, and deleted last.
+    target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old)
+    return open_store(target)
 
 
 def begin_and_fill(

@@ -228,16 +228,14 @@ def unfinished_regions(path: Path, job: Mapping[str, Any]) -> list[Region]:
             f"{path} exists and was made from something else ({', '.join(differing)} differ); "
             "choose another path, or remove it yourself"
         )
-    array = _array(path, f"{FULL_SIZE}/{VARIABLE}")
-    assert array.shards is not None  # create_store always shards
     done = _complete(path)
-    return [region for region in regions(array.shape[0], array.shards[0]) if not done[region.index]]
+    return [region for region in all_regions(path) if not done[region.index]]
 
 
 def all_regions(path: Path) -> list[Region]:
     """Return every region of a store."""
     array = _array(path, f"{FULL_SIZE}/{VARIABLE}")
-    assert array.shards is not None
+    assert array.shards is not None  # create_store always shards
     return regions(array.shape[0], array.shards[0])
 
 
@@ -276,7 +274,9 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
     OSError
         If the disk is full or read-only; the region is then not ticked and will be written again.
     """
-    base = _array(path, f"{FULL_SIZE}/{VARIABLE}")
+    levels = _levels(path)
+    arrays = [_array(path, f"{level}/{VARIABLE}", write=True) for level in levels]
+    base = arrays[0]
     expected = (len(region), *base.shape[1:])
     aligned = base.shards is not None and region.start == region.index * base.shards[0]
     if block.shape != expected or not aligned:
@@ -285,10 +285,8 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
             f"got {block.shape} at frame {region.start}"
         )
     try:
-        levels = _levels(path)
-        for level in levels:
-            array = _array(path, f"{level}/{VARIABLE}", write=True)
-            if level != FULL_SIZE:
+        for array in arrays:
+            if array is not base:
                 block = halved(block, array.dtype)
             array[region.start : region.stop] = block
         whole = _shards_exist(path, levels, region.index)

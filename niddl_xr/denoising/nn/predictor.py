@@ -149,8 +149,6 @@ def choose_precision(
     Both are run on a few of the recording's own planes; they agree if no pixel differs by more than 0.02 of the
     recording's scale.
     """
-    if precision not in ("auto", *PRECISIONS):
-        raise NiddlError(f"expected precision 'auto', {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
     if precision != "auto":
         return precision
     if choose_device(device).type != "cuda":
