@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from niddl_xr.schema import NiddlError
-from niddl_xr.simulation._kernels import row_stripes
+from niddl_xr.simulation._kernels.noise import row_stripes
 
 LARGEST_COUNT = np.iinfo(np.uint16).max
 
@@ -66,6 +66,20 @@ class Camera:
             raise NiddlError(f"expected excess_noise of 1 (sCMOS) to 2 (EMCCD) or more, got {self.excess_noise}")
         if self.offset > LARGEST_COUNT:
             raise NiddlError(f"expected an offset within 16 bits (0 to {LARGEST_COUNT}), got {self.offset}")
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the parameters as JSON holds them."""
+        return asdict(self)
+
+    def attrs(self) -> dict[str, float]:
+        """Return what the attrs of a recording of this camera say, with units in the names."""
+        return {
+            "offset_counts": self.offset,
+            "gain_counts_per_photon": self.gain,
+            "read_noise_counts": self.read_noise,
+            "row_noise_counts": self.row_noise,
+            "excess_noise": self.excess_noise,
+        }
 
     def expected(self, photons: np.ndarray) -> np.ndarray:
         """Return the mean counts, float32, of expected photons of any shape; neither clipped nor rounded."""

@@ -10,9 +10,10 @@ import xarray as xr
 
 from niddl_xr import schema
 from niddl_xr.schema import NiddlError
-from niddl_xr.simulation import _kernels as kernels
 from niddl_xr.simulation._checks import require_number, require_range, require_size, require_volume
+from niddl_xr.simulation._kernels import geometry, rendering
 from niddl_xr.simulation._lazy import map_blocks
+from niddl_xr.simulation._nodes import plain
 from niddl_xr.simulation.noise import Camera
 
 VERB = "simulate.training_pairs"
@@ -46,10 +47,10 @@ class Worms:
         field = (np.asarray(self.shape) - 1) * self.voxel_um
         head = self._random_head(field, rng)
         volume, peaks, covariances, centres = self._nuclei(head, rng)
-        sigmas, haze = kernels.haze_of(covariances, peaks, self.haze * rng.uniform(0.3, 1.7))
+        sigmas, haze = rendering.haze_of(covariances, peaks, self.haze * rng.uniform(0.3, 1.7))
         glow = self.autofluorescence * rng.uniform(0.0, 1.0, 14)
         body = head.place(rng.uniform(-0.5, 1.5, 14), *rng.uniform(-0.8, 0.8, (2, 14)))
-        volume += kernels.broad_gaussians(
+        volume += rendering.broad_gaussians(
             self.shape,
             np.concatenate([centres, body]),
             np.concatenate([sigmas, rng.uniform(4.0, 12.0, (14, 3))]),
@@ -58,7 +59,7 @@ class Worms:
         )
         for _ in range(rng.integers(*self.neurites, endpoint=True)):
             self._add_neurite(volume, head, rng)
-        stray = kernels.stray_light(
+        stray = rendering.stray_light(
             self.shape[1:],
             column=rng.uniform(-0.3, 1.3),
             width=rng.uniform(0.01, 0.06),
@@ -67,38 +68,38 @@ class Worms:
         )
         return volume, stray[:, :: rng.choice([-1, 1])]
 
-    def _random_head(self, field: np.ndarray, rng: np.random.Generator) -> kernels.Head:
+    def _random_head(self, field: np.ndarray, rng: np.random.Generator) -> geometry.Head:
         depth, height, width = field
         longest = max(height, width)
-        return kernels.Head(
+        return geometry.Head(
             centre=(
                 rng.uniform(0.2, 0.8) * depth,
                 height * rng.uniform(0.3, 0.7),
                 width * rng.uniform(0.3, 0.7),
             ),
-            length=min(kernels.HEAD_LENGTH_UM, 1.2 * longest),
-            half_height=min(kernels.HEAD_HALF_HEIGHT_UM, 0.35 * longest) * rng.uniform(0.5, 1.0),
-            half_depth=min(kernels.HEAD_HALF_DEPTH_UM, 0.6 * depth + 2.0),
+            length=min(geometry.HEAD_LENGTH_UM, 1.2 * longest),
+            half_height=min(geometry.HEAD_HALF_HEIGHT_UM, 0.35 * longest) * rng.uniform(0.5, 1.0),
+            half_depth=min(geometry.HEAD_HALF_DEPTH_UM, 0.6 * depth + 2.0),
             angle=rng.uniform(0, 2 * np.pi),
         )
 
     def _nuclei(
-        self, head: kernels.Head, rng: np.random.Generator
+        self, head: geometry.Head, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         volume = np.zeros(self.shape, np.float32)
         count = int(rng.integers(*self.neurons, endpoint=True))
         # A head that is too small for all of them holds as many as it can: worms differ.
-        centres = kernels.hard_core_points(lambda n: kernels.points_in_head(head, n, rng), count, 2.8, rounds=8)
+        centres = geometry.hard_core_points(lambda n: geometry.points_in_head(head, n, rng), count, 2.8, rounds=8)
         peaks = rng.lognormal(0.0, 0.6, len(centres))
-        blur = np.asarray(kernels.PSF_SIGMA_UM) * rng.uniform(0.8, 2.0)
-        covariances = kernels.nucleus_covariances(len(centres), rng, blur)
-        kernels.add_gaussians(volume, centres, covariances, peaks, self.voxel_um)
+        blur = np.asarray(rendering.PSF_SIGMA_UM) * rng.uniform(0.8, 2.0)
+        covariances = rendering.nucleus_covariances(len(centres), rng, blur)
+        rendering.add_gaussians(volume, centres, covariances, peaks, self.voxel_um)
         return volume, peaks, covariances, centres
 
-    def _add_neurite(self, volume: np.ndarray, head: kernels.Head, rng: np.random.Generator) -> None:
-        sigma = np.hypot(rng.uniform(0.1, 0.5), np.asarray(kernels.PSF_SIGMA_UM))
+    def _add_neurite(self, volume: np.ndarray, head: geometry.Head, rng: np.random.Generator) -> None:
+        sigma = np.hypot(rng.uniform(0.1, 0.5), np.asarray(rendering.PSF_SIGMA_UM))
         step_um = 0.9 * float(sigma.min())  # at one sigma the sum of Gaussians ripples by less than 1e-7
-        points = kernels.random_curve(head, step_um, rng)
+        points = geometry.random_curve(head, step_um, rng)
         along = np.arange(len(points)) * step_um
         beads = (
             1 + rng.uniform(0.2, 2.0) * np.clip(np.sin(along / rng.uniform(0.6, 2.0) + rng.uniform(0, 6)), 0, 1) ** 8
@@ -106,7 +107,7 @@ class Worms:
         # Gaussians that follow one another at a step d add up to a ridge of sqrt(2 pi) sigma / d times their peak.
         peak = rng.lognormal(-0.7, 0.6) * step_um / (np.sqrt(2 * np.pi) * sigma[2])
         covariances = np.broadcast_to(np.diag(sigma**2), (len(points), 3, 3))
-        kernels.add_gaussians(volume, points, covariances, peak * beads, self.voxel_um)
+        rendering.add_gaussians(volume, points, covariances, peak * beads, self.voxel_um)
 
 
 def training_pairs(
@@ -121,11 +122,7 @@ def training_pairs(
     voxel_um: Sequence[float] = (1.0, 0.4, 0.4),
     neurons: Sequence[int] = (10, 45),
     neurites: Sequence[int] = (0, 4),
-    offset: float = 400.0,
-    read_noise: float = 11.0,
-    excess_noise: float = 2.0,
-    row_noise: float = 8.5,
-    spurious_charge: float = 0.05,
+    camera: Camera | None = None,
     stray_photons: float = 3.0,
     haze: float = 1.5,
     autofluorescence: float = 0.1,
@@ -161,9 +158,8 @@ def training_pairs(
         Smallest and largest number of nuclei in and around a stack; fewer where there is no room for them.
     neurites
         Smallest and largest number of neurites.
-    offset, read_noise, excess_noise, row_noise, spurious_charge
-        The camera, in counts, counts RMS, 1 (sCMOS) to 2 (EMCCD), counts RMS of the stripes, and electrons per pixel;
-        the same for both images. See :class:`niddl_xr.simulation.noise.Camera`.
+    camera
+        :class:`niddl_xr.simulate.Camera` of both images, whose gain is set stack by stack; None for its defaults.
     stray_photons
         Photons per voxel of the light past the sample, a vertical band (which may lie outside the field) and a
         broad rise, in the band of the worst stack; the others have down to 2 % of it. It is not from the laser: the
@@ -196,7 +192,7 @@ def training_pairs(
     >>> pairs["noisy"].dims, pairs["stack"].values.tolist()
     (('stack', 'z', 'y', 'x'), ['simulated_0001', 'simulated_0002'])
     """
-    written = {name: list(value) if isinstance(value, Sequence) else value for name, value in locals().items()}
+    written = {name: plain(value) for name, value in locals().items()}
     sizes, voxel = require_volume(shape, voxel_um)
     stacks, seed = require_size("stacks", stacks, 1), require_size("seed", seed, 0)
     require_number("stray_photons", stray_photons)
@@ -214,14 +210,7 @@ def training_pairs(
         haze=require_number("haze", haze),
         autofluorescence=require_number("autofluorescence", autofluorescence),
     )
-    camera = Camera(
-        offset=offset,
-        gain=1.0,
-        read_noise=read_noise,
-        excess_noise=excess_noise,
-        row_noise=row_noise,
-        spurious_charge=spurious_charge,
-    )
+    camera = camera or Camera()
     lights = [_draw_light(ranges, np.random.default_rng([seed, _LIGHT, index])) for index in range(stacks)]
     images = {
         name: map_blocks(
@@ -239,8 +228,8 @@ def training_pairs(
         )
         for name in ("noisy", "clean")
     }
-    attrs = {"units": "counts", "offset_counts": offset, "read_noise_counts": read_noise}
-    attrs |= {"row_noise_counts": row_noise, "excess_noise": excess_noise, "seed": seed}
+    attrs = {"units": "counts", **camera.attrs(), "seed": seed}
+    del attrs["gain_counts_per_photon"]  # differs from stack to stack: peak_counts over photons
     pairs = xr.Dataset(
         {name: (schema.PAIR_DIMS, image, attrs) for name, image in images.items()},
         coords={

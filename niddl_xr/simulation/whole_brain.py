@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from warnings import warn
 
 import numpy as np
@@ -13,8 +12,10 @@ import xarray as xr
 from niddl_xr import schema
 from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
-from niddl_xr.simulation import _kernels as kernels
+from niddl_xr.simulation import _nodes
 from niddl_xr.simulation._checks import require_number, require_size, require_volume
+from niddl_xr.simulation._kernels import activity, geometry, rendering
+from niddl_xr.simulation._kernels.activity import GROUPS
 from niddl_xr.simulation._lazy import map_blocks
 from niddl_xr.simulation.noise import LARGEST_COUNT, Camera
 
@@ -24,7 +25,6 @@ _GEOMETRY, _ACTIVITY, _MOTION, _CAMERA = range(4)
 _MOTION_TIME_S = 2.0
 _LARGEST_TILT = np.deg2rad(25.0)
 _BODY_SOURCES = 24
-PROVENANCE = ("auto", "filled", "anchor", "manual")
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Scene:
         the part of the fluorophores that still shines.
         """
         peaks = self.rest_photons * brightness * bleach
-        sigmas, haze_peaks = kernels.haze_of(self.covariances, peaks, self.haze)
+        sigmas, haze_peaks = rendering.haze_of(self.covariances, peaks, self.haze)
         broad = np.concatenate([positions, self.body_centres + drift])
         spread = np.concatenate([sigmas, np.full((len(self.body_photons), 3), (6.0, 7.0, 9.0))])
         shine = np.concatenate([haze_peaks, self.body_photons * bleach])
-        volume = kernels.broad_gaussians(self.shape, broad, spread, shine, self.voxel_um)
+        volume = rendering.broad_gaussians(self.shape, broad, spread, shine, self.voxel_um)
         volume += self.stray_photons
-        kernels.add_gaussians(volume, positions, self.covariances, peaks, self.voxel_um)
+        rendering.add_gaussians(volume, positions, self.covariances, peaks, self.voxel_um)
         return volume
 
 
@@ -66,12 +66,7 @@ def whole_brain(
     neurons: int = 120,
     photons: float = 50.0,
     seed: int = 0,
-    offset: float = 400.0,
-    gain: float = 25.0,
-    read_noise: float = 11.0,
-    excess_noise: float = 2.0,
-    row_noise: float = 8.5,
-    spurious_charge: float = 0.05,
+    camera: Camera | None = None,
     background_photons: float = 0.05,
     stray_photons: float = 0.6,
     haze: float = 2.5,
@@ -109,9 +104,9 @@ def whole_brain(
         lognormal over neurons (sigma 0.6).
     seed
         Whole number ≥ 0. The same arguments and seed give the same result.
-    offset, gain, read_noise, excess_noise, row_noise, spurious_charge
-        The camera, in counts, counts per photon, counts RMS, 1 (sCMOS) to 2 (EMCCD), counts RMS of the stripes, and
-        electrons per pixel; see :class:`niddl_xr.simulation.noise.Camera`, which says where the defaults are from.
+    camera
+        :class:`niddl_xr.simulate.Camera`, such as :func:`niddl_xr.simulate.noise.fit` finds for a real recording;
+        None for the EMCCD of its defaults.
     background_photons
         Photons per voxel that are the same everywhere and do not bleach.
     stray_photons
@@ -188,34 +183,27 @@ def whole_brain(
     require_number("active_fraction", active_fraction, most=1.0)
     for name in ("background_photons", "stray_photons", "haze", "autofluorescence", "min_distance_um", "motion_um"):
         require_number(name, parameters[name])
-    camera = Camera(
-        offset=offset,
-        gain=gain,
-        read_noise=read_noise,
-        excess_noise=excess_noise,
-        row_noise=row_noise,
-        spurious_charge=spurious_charge,
-    )
+    camera = camera or Camera()
     if frames_per_chunk is None:
         frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
     frames_per_chunk = require_size("frames_per_chunk", frames_per_chunk, 1)
 
     rng = np.random.default_rng([seed, _GEOMETRY])
     field = (np.asarray(sizes) - 1) * voxel
-    head = kernels.head_within(field, rng, _LARGEST_TILT)
+    head = geometry.head_within(field, rng, _LARGEST_TILT)
     rest = _rest_positions(head, field, neurons, min_distance_um, rng)
     body = head.place(rng.uniform(0.0, 2.0, _BODY_SOURCES), *rng.uniform(-0.7, 0.7, (2, _BODY_SOURCES)))
     glow = autofluorescence * photons * rng.uniform(0.2, 1.0, _BODY_SOURCES)
-    stray = background_photons + stray_photons * kernels.stray_light(sizes[1:])
+    stray = background_photons + stray_photons * rendering.stray_light(sizes[1:])
     brightness = rng.lognormal(0.0, 0.6, neurons)
-    covariances = kernels.nucleus_covariances(neurons, rng, kernels.PSF_SIGMA_UM)
+    covariances = rendering.nucleus_covariances(neurons, rng, rendering.PSF_SIGMA_UM)
     scene = Scene(sizes, voxel, covariances, photons * brightness, haze, body, glow, stray)
 
     times_s = np.arange(frames) * interval_s
-    dff, group, reversing = kernels.neuron_activity(
+    dff, group, reversing = activity.neuron_activity(
         frames, neurons, interval_s, active_fraction, np.random.default_rng([seed, _ACTIVITY])
     )
-    drift = motion_um * kernels.ornstein_uhlenbeck(
+    drift = motion_um * activity.ornstein_uhlenbeck(
         (frames, 3), _MOTION_TIME_S, interval_s, np.random.default_rng([seed, _MOTION])
     )
     drift[:, 0] *= sizes[0] > 1
@@ -226,60 +214,46 @@ def whole_brain(
     expected = map_blocks(
         _render_block, [drift, dff, bleach], sizes, np.float32, frames_per_chunk, rest=rest, scene=scene
     )
-    counts = map_blocks(
-        _expose_block, [expected, np.arange(frames)], sizes, np.uint16, frames_per_chunk, camera=camera, seed=seed
-    )
-    means = map_blocks(camera.expected, [expected], sizes, np.float32, frames_per_chunk)
-    attrs = {
-        "source": f"niddl_xr.{VERB}",
-        "units": "counts",
-        "offset_counts": camera.offset,
-        "gain_counts_per_photon": camera.gain,
-        "read_noise_counts": camera.read_noise,
-        "row_noise_counts": camera.row_noise,
-        "excess_noise": camera.excess_noise,
-        "photons": float(photons),
-        "seed": seed,
-    }
-    recording, clean = (
-        schema.make_recording(array, voxel_um=voxel.tolist(), t_s=times_s, attrs=attrs) for array in (counts, means)
+    recording, clean = _nodes.exposures(
+        expected,
+        camera,
+        voxel_um=voxel.tolist(),
+        t_s=times_s,
+        frames_per_chunk=frames_per_chunk,
+        seed=seed,
+        stream=_CAMERA,
+        attrs={"source": f"niddl_xr.{VERB}", "photons": float(photons)},
     )
     positions = (rest + drift[:, None]).astype(np.float32)
     coords = {
         "t": recording["t"],
-        "neuron": [f"n{number:03d}" for number in range(1, neurons + 1)],
-        "group": ("neuron", np.asarray(kernels.GROUPS)[group]),
+        "neuron": _nodes.neuron_names(neurons),
+        "group": ("neuron", np.asarray(GROUPS)[group]),
     }
-    written = {name: _plain(value) for name, value in parameters.items()}
+    written = {name: _nodes.plain(value) for name, value in parameters.items()}
+    observed = _nodes.inside(positions, sizes, voxel)
+    traces = _nodes.traces(resting, dff, coords).assign_coords(state=("t", np.where(reversing, "reversal", "forward")))
     nodes = {
-        "recording": schema.with_history(recording, VERB, written).to_dataset(),
-        "clean": schema.with_history(clean, VERB, written).to_dataset(),
-        "tracks": schema.with_history(_tracks(positions, field, voxel, coords), VERB, written),
-        "traces": schema.with_history(_traces(resting, dff, reversing, coords), VERB, written),
+        "recording": recording.to_dataset(),
+        "clean": clean.to_dataset(),
+        "tracks": _nodes.tracks(positions, observed, coords),
+        "traces": traces,
     }
+    nodes = {name: schema.with_history(node, VERB, written) for name, node in nodes.items()}
     return xr.DataTree.from_dict(nodes, name="whole_brain")
 
 
-def _plain(value: Any) -> Any:
-    """Return a parameter as JSON holds it."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _rest_positions(
-    head: kernels.Head, field: np.ndarray, neurons: int, distance_um: float, rng: np.random.Generator
+    head: geometry.Head, field: np.ndarray, neurons: int, distance_um: float, rng: np.random.Generator
 ) -> np.ndarray:
     margin = np.minimum(1.5, 0.05 * field)
 
     def propose(count: int) -> np.ndarray:
-        points = kernels.points_in_head(head, count, rng)
+        points = geometry.points_in_head(head, count, rng)
         inside = np.all((points >= margin) & (points <= field - margin), axis=1)
         return np.asarray(points[inside])
 
-    points = kernels.hard_core_points(propose, neurons, distance_um)
+    points = geometry.hard_core_points(propose, neurons, distance_um)
     if len(points) < neurons:
         raise NiddlError(
             f"expected room for {neurons} neurons at least {distance_um:g} µm apart, got {len(points)} into a head of "
@@ -294,7 +268,7 @@ def _warn_if_clipped(fluorescence: np.ndarray, camera: Camera) -> None:
     if brightest > LARGEST_COUNT:
         warn(
             f"the brightest neuron reaches {brightest:.0f} counts, a 16-bit camera holds {LARGEST_COUNT} and clips it: "
-            "lower gain= or photons=",
+            "lower photons= or the gain of camera=",
             stacklevel=3,
         )
 
@@ -306,36 +280,3 @@ def _render_block(
     for volume, moved, change, left in zip(volumes, drift, dff, bleach, strict=True):
         volume[:] = scene.photons(rest + moved, moved, 1 + change, float(left))
     return volumes
-
-
-def _expose_block(photons: np.ndarray, frames: np.ndarray, *, camera: Camera, seed: int) -> np.ndarray:
-    counts = np.empty(photons.shape, np.uint16)
-    for volume, frame, expected in zip(counts, frames, photons, strict=True):
-        volume[:] = camera.acquire(expected, np.random.default_rng([seed, _CAMERA, int(frame)]))
-    return counts
-
-
-def _tracks(positions: np.ndarray, field: np.ndarray, voxel: np.ndarray, coords: dict[str, Any]) -> xr.Dataset:
-    observed = np.all((positions >= -voxel / 2) & (positions <= field + voxel / 2), axis=-1)
-    flags = {"flag_values": list(range(len(PROVENANCE))), "flag_meanings": " ".join(PROVENANCE)}
-    provenance = np.full(observed.shape, PROVENANCE.index("anchor"), np.uint8)
-    return xr.Dataset(
-        {
-            "position": (("t", "neuron", "space"), positions, {"units": "µm"}),
-            "observed": (("t", "neuron"), observed),
-            "confidence": (("t", "neuron"), observed.astype(np.float32)),
-            "provenance": (("t", "neuron"), provenance, flags),
-        },
-        coords={**coords, "space": list(schema.SPACE_DIMS)},
-    )
-
-
-def _traces(resting: np.ndarray, dff: np.ndarray, reversing: np.ndarray, coords: dict[str, Any]) -> xr.Dataset:
-    return xr.Dataset(
-        {
-            "F": (("t", "neuron"), resting * (1 + dff), {"units": "counts"}),
-            "F0": (("t", "neuron"), resting, {"units": "counts"}),
-            "dff": (("t", "neuron"), dff, {"units": "1", "long_name": "relative change of fluorescence"}),
-        },
-        coords={**coords, "state": ("t", np.where(reversing, "reversal", "forward"))},
-    )

@@ -6,7 +6,7 @@ import pytest
 
 from niddl_xr import schema
 from niddl_xr.schema import NiddlError
-from niddl_xr.simulation import training_pairs
+from niddl_xr.simulation import Camera, training_pairs
 
 SMALL = {"stacks": 3, "shape": (4, 40, 56), "seed": 2}
 
@@ -47,7 +47,7 @@ def test_clean_gain_is_the_one_drawn():
         photons=(200, 400),
         clean_photons=(3000, 3000),
         stray_photons=0,
-        row_noise=0,
+        camera=Camera(row_noise=0),
         seed=1,
     )
     for k in range(6):
@@ -61,7 +61,11 @@ def test_clean_gain_is_the_one_drawn():
 
 
 def test_both_images_are_noisy_independently_and_the_clean_one_less():
-    bright = {"peak_counts": (1000, 1000), "clean_gain": (1, 1), "read_noise": 0, "row_noise": 0, "spurious_charge": 0}
+    bright = {
+        "peak_counts": (1000, 1000),
+        "clean_gain": (1, 1),
+        "camera": Camera(read_noise=0, row_noise=0, spurious_charge=0),
+    }
     dim, again = (
         training_pairs(
             stacks=1, shape=(4, 40, 56), photons=(20, 20), clean_photons=(p, p), stray_photons=0, seed=5, **bright
@@ -77,8 +81,10 @@ def test_both_images_are_noisy_independently_and_the_clean_one_less():
 
 def test_stray_light_has_the_photons_not_the_gain_of_the_laser():
     light = {"photons": (50, 50), "clean_photons": (500, 500), "clean_gain": (2, 2), "stray_photons": 30, "seed": 3}
-    nothing = {"neurons": (0, 0), "neurites": (0, 0), "autofluorescence": 0, "spurious_charge": 0}
-    pairs = training_pairs(stacks=3, shape=(2, 40, 56), row_noise=0, read_noise=0, **light, **nothing)
+    nothing = {"neurons": (0, 0), "neurites": (0, 0), "autofluorescence": 0}
+    pairs = training_pairs(
+        stacks=3, shape=(2, 40, 56), camera=Camera(row_noise=0, read_noise=0, spurious_charge=0), **light, **nothing
+    )
     noisy, clean = (float(pairs[name].astype(float).mean()) - 400 for name in ("noisy", "clean"))
     # The camera's gain is peak counts over photons: 2 * 50 / 500 = 0.2 of that of the noisy image.
     assert noisy > 2

@@ -10,10 +10,16 @@ from scipy.spatial.distance import pdist
 
 from niddl_xr import metrics, schema
 from niddl_xr.schema import NiddlError
-from niddl_xr.simulation import whole_brain
+from niddl_xr.simulation import Camera, whole_brain
 
 SMALL = {"shape": (4, 36, 50), "frames": 7, "neurons": 9, "seed": 3}
-NOISELESS = {"haze": 0, "autofluorescence": 0, "background_photons": 0, "stray_photons": 0, "spurious_charge": 0}
+NOISELESS = {
+    "haze": 0,
+    "autofluorescence": 0,
+    "background_photons": 0,
+    "stray_photons": 0,
+    "camera": Camera(spurious_charge=0),
+}
 
 
 def forbid(*_args, **_kwargs):
@@ -100,9 +106,9 @@ def test_images_are_bright_where_and_as_the_truth_says():
 
 
 def test_median_neuron_has_the_photons_asked_for():
-    traces = whole_brain(shape=(20, 100, 160), frames=1, neurons=101, photons=30, gain=10, bleaching=0, seed=1)[
-        "traces"
-    ]
+    traces = whole_brain(
+        shape=(20, 100, 160), frames=1, neurons=101, photons=30, camera=Camera(gain=10), bleaching=0, seed=1
+    )["traces"]
     assert float(traces["F0"].isel(t=0).median()) == pytest.approx(300, rel=0.2)  # the median of 101 draws
 
 
@@ -144,8 +150,10 @@ def test_snr_rises_with_light():
 
 
 def test_light_beyond_16_bits_is_told():
-    with pytest.warns(UserWarning, match=r"a 16-bit camera holds 65535 and clips it: lower gain= or photons="):
-        truth = whole_brain(**SMALL, photons=2000, gain=60)
+    with pytest.warns(
+        UserWarning, match=r"a 16-bit camera holds 65535 and clips it: lower photons= or the gain of camera="
+    ):
+        truth = whole_brain(**SMALL, photons=2000, camera=Camera(gain=60))
     assert truth["recording"]["F"].values.max() == 65535
 
 
@@ -168,7 +176,7 @@ def test_light_beyond_16_bits_is_told():
         ({"seed": -1}, "expected seed as a whole number of 0 or more, got -1"),
         ({"frames": 0}, "expected frames as a whole number of 1 or more, got 0"),
         ({"frames_per_chunk": 0}, "expected frames_per_chunk as a whole number of 1 or more, got 0"),
-        ({"gain": -2}, "expected gain of the camera"),
+        ({"photons": float("nan")}, "expected photons as a finite number above 0, got nan"),
     ],
 )
 def test_what_cannot_be_is_an_error(option, message):
