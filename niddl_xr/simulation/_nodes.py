@@ -31,6 +31,18 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
+def tree(verb: str, parameters: Mapping[str, Any], nodes: Mapping[str, xr.DataArray | xr.Dataset]) -> xr.DataTree:
+    """Return the nodes as a tree, each with the parameters of ``verb`` ("simulate.name") in its history."""
+    written = {name: plain(value) for name, value in parameters.items()}
+    datasets = {}
+    for name, node in nodes.items():
+        if isinstance(node, xr.Dataset):
+            datasets[name] = schema.with_history(node, verb, written)
+        else:
+            datasets[name] = schema.with_history(node, verb, written).to_dataset()
+    return xr.DataTree.from_dict(datasets, name=verb.removeprefix("simulate."))
+
+
 def exposures(
     photons: da.Array,
     camera: Camera,

@@ -9,7 +9,6 @@ from warnings import warn
 import numpy as np
 import xarray as xr
 
-from niddl_xr import schema
 from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes
@@ -230,17 +229,16 @@ def whole_brain(
         "neuron": _nodes.neuron_names(neurons),
         "group": ("neuron", np.asarray(GROUPS)[group]),
     }
-    written = {name: _nodes.plain(value) for name, value in parameters.items()}
     observed = _nodes.inside(positions, sizes, voxel)
     traces = _nodes.traces(resting, dff, coords).assign_coords(state=("t", np.where(reversing, "reversal", "forward")))
-    nodes = {
-        "recording": recording.to_dataset(),
-        "clean": clean.to_dataset(),
-        "tracks": _nodes.tracks(positions, observed, coords),
+    tracks = _nodes.tracks(positions, observed, coords)
+    nodes: dict[str, xr.DataArray | xr.Dataset] = {
+        "recording": recording,
+        "clean": clean,
+        "tracks": tracks,
         "traces": traces,
     }
-    nodes = {name: schema.with_history(node, VERB, written) for name, node in nodes.items()}
-    return xr.DataTree.from_dict(nodes, name="whole_brain")
+    return _nodes.tree(VERB, parameters, nodes)
 
 
 def _rest_positions(
