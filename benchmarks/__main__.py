@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 realdata = Path(os.environ.get("NIDDL_XR_REALDATA", "../shared/realdata"))
-commands = [["benchmarks.speed"], ["benchmarks.memory"]]
+commands = [["benchmarks.speed"], ["benchmarks.memory"], ["benchmarks.simulation"]]
 if realdata.is_dir():
-    commands.append(["benchmarks.w2s", "--realdata", str(realdata)])
+    commands += [[f"benchmarks.{name}", "--realdata", str(realdata)] for name in ("w2s", "noise", "motion")]
 for command in commands:
     print(f"\n== python -m {' '.join(command)}", flush=True)
     subprocess.run([sys.executable, "-m", *command], check=True)
