@@ -11,6 +11,26 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
+class Rows:
+    """Rows of an array, handed out when a block asks for them.
+
+    dask cuts a plain array into one piece a block at once: seconds, and as many entries of the graph, for a hundred
+    thousand frames.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+
+    def __getitem__(self, rows: tuple[slice, ...]) -> np.ndarray:
+        return np.asarray(self.values[rows])
+
+    def __dask_tokenize__(self) -> object:
+        from dask.base import normalize_token
+
+        return normalize_token(self.values)
+
+
 def map_blocks(
     function: Callable[..., np.ndarray],
     arrays: Sequence[np.ndarray | da.Array],
@@ -25,13 +45,16 @@ def map_blocks(
     gives these rows of the result. ``shape`` is (z, y, x).
     """
     import dask.array as da
+    from dask.delayed import delayed
 
+    # Held once in the graph, not once in every task: a scene weighs megabytes.
+    held = {name: delayed(value, traverse=False, pure=True) for name, value in arguments.items()}
     from_array: Callable[..., da.Array] = da.from_array
     blockwise: Callable[..., da.Array] = da.blockwise
     operands: list[Any] = []
     for place, array in enumerate(arrays):
         if isinstance(array, np.ndarray):
-            array = from_array(array, chunks=(rows_per_block, *array.shape[1:]))
+            array = from_array(Rows(array), chunks=(rows_per_block, *array.shape[1:]), asarray=False)
         # Axis 0 is common to all; the others are this array's own and go whole to the function.
         operands += [array, (0, *(10 * (place + 1) + axis for axis in range(1, array.ndim)))]
     return blockwise(
@@ -42,5 +65,5 @@ def map_blocks(
         concatenate=True,
         dtype=dtype,
         meta=np.empty((0, 0, 0, 0), dtype),
-        **arguments,
+        **held,
     )

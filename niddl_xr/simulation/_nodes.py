@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from niddl_xr import schema
 from niddl_xr.simulation._lazy import map_blocks
-from niddl_xr.simulation.noise import Camera
+from niddl_xr.simulation.noise import LARGEST_COUNT, Camera
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -26,6 +28,8 @@ def plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, xr.DataArray):
         return f"DataArray {dict(value.sizes)}"
+    if isinstance(value, pd.DataFrame):
+        return f"DataFrame of shape {value.shape}"
     if isinstance(value, np.ndarray | Sequence) and not isinstance(value, str):
         return [plain(item) for item in value] if np.size(value) <= 64 else f"array of shape {np.shape(value)}"
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
@@ -85,8 +89,10 @@ def _expose_block(photons: np.ndarray, frames: np.ndarray, *, camera: Camera, se
     return counts
 
 
-def tracks(positions_um: np.ndarray, observed: np.ndarray, coords: Mapping[str, Any]) -> xr.Dataset:
-    """Return the true tracks of ``positions_um`` (t, neuron, space) and ``observed`` (t, neuron).
+def tracks(
+    positions_um: np.ndarray, observed: np.ndarray, coords: Mapping[str, Any], radius_um: np.ndarray | None = None
+) -> xr.Dataset:
+    """Return the true tracks of ``positions_um`` (t, neuron, space), ``observed`` (t, neuron), ``radius_um`` (neuron,).
 
     Confidence is 1 where a neuron is observed, else 0; every provenance is "anchor", known to be right.
     """
@@ -99,7 +105,11 @@ def tracks(positions_um: np.ndarray, observed: np.ndarray, coords: Mapping[str, 
             "confidence": (("t", "neuron"), observed.astype(np.float32)),
             "provenance": (("t", "neuron"), provenance, flags),
         },
-        coords={**coords, "space": list(schema.SPACE_DIMS)},
+        coords={
+            **coords,
+            **({} if radius_um is None else {"radius_um": ("neuron", radius_um.astype(np.float32), {"units": "µm"})}),
+            "space": list(schema.SPACE_DIMS),
+        },
     )
 
 
@@ -125,3 +135,14 @@ def inside(positions_um: np.ndarray, shape: Sequence[int], voxel_um: np.ndarray)
 def neuron_names(count: int) -> list[str]:
     """Return "n001", "n002", … for neurons that have no name of their own."""
     return [f"n{number:0{max(3, len(str(count)))}d}" for number in range(1, count + 1)]
+
+
+def warn_if_clipped(brightest_counts: float, camera: Camera) -> None:
+    """Warn the caller of the verb where ``brightest_counts``, above the offset, do not fit into 16 bits."""
+    brightest = camera.offset + brightest_counts
+    if brightest > LARGEST_COUNT:
+        warn(
+            f"the brightest voxel reaches {brightest:.0f} counts, a 16-bit camera holds {LARGEST_COUNT} and clips it: "
+            "lower photons= or the gain of camera=",
+            stacklevel=3,
+        )

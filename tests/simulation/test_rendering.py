@@ -1,13 +1,16 @@
 """Rendering against the formulas written out voxel by voxel."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist
 
-from niddl_xr.simulation._kernels import activity, geometry, rendering
+from niddl_xr.simulation._kernels import geometry, rendering
+from niddl_xr.simulation._kernels.scene import Scene, apparent
 
-VOXEL = np.array([1.0, 0.5, 0.4])
+VOXEL = np.array([1.2, 0.5, 0.4])
 SHAPE = (9, 22, 31)
 TILTED = np.array([[2.0, 0.4, 0.0], [0.4, 1.0, -0.3], [0.0, -0.3, 0.8]])
 
@@ -61,28 +64,187 @@ def test_hard_core_points_keep_their_distance_and_stop():
     assert len(geometry.hard_core_points(lambda n: rng.uniform(0, 2, (n, 3)), 60, 3.0, rounds=2)) < 5
 
 
-def test_ornstein_uhlenbeck_has_unit_variance_and_its_time_constant():
-    noise = activity.ornstein_uhlenbeck((4000, 40), 2.0, 0.5, np.random.default_rng(1))
-    assert noise.var() == pytest.approx(1, abs=0.03)
-    assert (noise[:-4] * noise[4:]).mean() == pytest.approx(np.exp(-1), abs=0.03)  # 4 frames are 2 s
+def test_partners_mirror_one_another_and_everyone_keeps_the_distance():
+    rng = np.random.default_rng(4)
+    head = geometry.Head((14.0, 40.0, 60.0), 100.0, 20.0, 13.0, 0.3)
+    points, partners = geometry.paired_points(
+        lambda n: geometry.points_in_head(head, n, rng),
+        lambda p: geometry.other_side(head, p, rng),
+        61,
+        3.0,
+        0.6,
+        rng,
+    )
+    assert pdist(points).min() >= 3.0
+    paired = np.flatnonzero(partners >= 0)
+    assert 0.35 < len(paired) / 61 < 0.75
+    np.testing.assert_array_equal(partners[partners[paired]], paired)
+    mirrored = points[paired] * (-1, 1, 1) + (28, 0, 0)  # depth is not turned by the head's angle
+    gaps = np.linalg.norm(points[partners[paired]] - mirrored, axis=1)
+    assert np.sqrt(np.mean(gaps**2)) == pytest.approx(0.7 * np.sqrt(3), rel=0.3)
 
 
-def test_the_worm_reverses_a_quarter_of_the_time():
-    rng = np.random.default_rng(2)
-    share = np.mean([activity.command_states(4000, 0.5, rng).mean() for _ in range(5)])
-    assert share == pytest.approx(activity.REVERSAL_S / (activity.REVERSAL_S + activity.FORWARD_S), abs=0.05)
+def test_nuclei_lie_in_the_tube_around_the_pharynx_in_ganglia_and_not_in_the_nerve_ring():
+    head = geometry.Head((14.0, 40.0, 60.0), 100.0, 20.0, 13.0, 0.3)
+    depth, up, x = head.to_local(geometry.points_in_head(head, 20_000, np.random.default_rng(1))).T
+    along = x / 100 + 0.5
+    assert along.min() > 0
+    assert along.max() < 1
+    radius = np.hypot(depth / 13, up / 20) / (0.5 + 0.5 * along)  # the tube is half as wide at the nose
+    assert radius.min() == pytest.approx(0.4, abs=0.01)
+    assert radius.max() == pytest.approx(1.0, abs=0.01)
+    assert (radius**2).mean() == pytest.approx((0.4**2 + 1) / 2, abs=0.01)  # evenly over the ring's area
+    counts = np.histogram(along, np.arange(0, 1.01, 0.05))[0]
+    assert not np.any((along > 0.405) & (along < 0.455))
+    assert counts[5:7].sum() > 1.5 * counts[0:2].sum()  # the ganglion at 0.30, and the nose
 
 
-def test_groups_follow_what_they_are_named_after():
-    dff, group, reversing = activity.neuron_activity(1500, 50, 0.25, 0.6, np.random.default_rng(3))
-    late = np.roll(reversing, 6)  # rise of the command state and of the indicator, about 1.5 s
-    change = np.array([dff[late, n].mean() - dff[~late, n].mean() for n in range(50)])
-    assert (group < 4).sum() == 30
-    assert np.all(change[group == 0] > 0.1)
-    assert np.all(change[group == 1] < -0.1)
-    assert np.abs(change[group == 4]).max() < 0.05
-    assert dff.min() >= activity.LOWEST_DFF
+def test_pairs_have_their_share_where_there_is_room():
+    rng = np.random.default_rng(4)
+    head = geometry.Head((140.0, 400.0, 600.0), 1000.0, 200.0, 130.0, 0.3)
+    _, partners = geometry.paired_points(
+        lambda n: geometry.points_in_head(head, n, rng),
+        lambda p: geometry.other_side(head, p, rng),
+        600,
+        3.0,
+        0.6,
+        rng,
+    )
+    assert np.mean(partners >= 0) == pytest.approx(0.6, abs=0.06)
 
 
-def test_indicator_kernel_keeps_amplitudes():
-    assert activity.indicator_kernel(0.25).sum() == pytest.approx(1)
+def test_a_long_narrow_field_holds_its_head():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert geometry.head_within(np.array([0.0, 0.0, 19.6]), rng, 0.4).angle == 0
+        assert abs(geometry.head_within(np.array([30.0, 10.0, 200.0]), rng, 0.4).angle) < np.arctan(10 / 110)
+    angles = [geometry.head_within(np.array([30.0, 60.0, 90.0]), rng, 0.4).angle for _ in range(200)]
+    assert 0.36 < np.abs(angles).max() <= 0.4
+
+
+def test_partners_are_found_by_name():
+    assert geometry.partners_by_name(["AVAL", "RID", "AVAR", "SMDVL", "L"]).tolist() == [2, -1, 0, -1, -1]
+
+
+def test_head_coordinates_come_back():
+    head = geometry.Head((4.0, 20.0, 30.0), 60.0, 12.0, 8.0, -0.7)
+    points = np.random.default_rng(0).uniform(0, 50, (7, 3))
+    np.testing.assert_allclose(head.from_local(head.to_local(points)), points)
+    # The head's axis runs at its angle in the plane.
+    np.testing.assert_allclose(
+        head.from_local(np.array([0.0, 0.0, 10.0])), [4, 20 + 10 * np.sin(-0.7), 30 + 10 * np.cos(-0.7)]
+    )
+
+
+def test_labels_are_the_ellipsoids_of_their_formula():
+    centres = np.array([[4.0, 5.0, 6.0], [4.5, 6.0, 7.5]])
+    covariances = np.stack([TILTED, 0.5 * TILTED])
+    inside = np.stack([written_out(c, k, 1.0) for c, k in zip(centres, covariances, strict=True)])
+    limit = np.exp(-0.5 / rendering.SIGMA_PER_RADIUS**2)
+    expected = np.where(inside.max(axis=0) > limit, inside.argmax(axis=0) + 1, 0)
+    labels = rendering.label_ellipsoids(SHAPE, centres, covariances, VOXEL)
+    assert labels.dtype == np.uint16
+    np.testing.assert_array_equal(labels, expected)
+    assert {1, 2} <= set(np.unique(labels).tolist())
+
+
+def test_a_scanned_nucleus_is_that_of_an_instant_seen_plane_by_plane():
+    """A moving Gaussian, each plane at its own time, written out, against the sheared one of the scene."""
+    velocity, delay_s, exposure_s = np.array([0.0, 8.0, -12.0]), 0.05, 0.0
+    scene = Scene(
+        shape=SHAPE,
+        voxel_um=VOXEL,
+        nuclei=TILTED[None],
+        psf_sigma_um=np.array([0.6, 0.4, 0.5]),
+        rest_photons=np.array([40.0]),
+        haze=0.0,
+        body_photons=np.zeros(0),
+        stray_photons=np.zeros(SHAPE[1:]),
+        plane_delay_s=delay_s,
+        exposure_s=exposure_s,
+    )
+    start = np.array([4.0, 3.0, 7.0])
+    where = apparent(start[None, None], velocity[None, None], delay_s, VOXEL[0])[0]
+    volume = scene.photons(where, velocity[None], np.ones(1), 1.0)
+    seen = TILTED + np.diag([0.36, 0.16, 0.25])  # the PSF acts on what each plane sees
+    planes = [written_out(start + velocity * delay_s * z, seen, 40.0)[z] for z in range(SHAPE[0])]
+    np.testing.assert_allclose(volume, np.stack(planes), atol=40 * 3.4e-4)
+    bodies = np.stack([written_out(start + velocity * delay_s * z, TILTED, 1.0)[z] for z in range(SHAPE[0])])
+    np.testing.assert_array_equal(scene.labels(where, velocity[None]), bodies > np.exp(-0.5 / 0.6**2))
+
+
+def test_exposure_smears_along_the_way():
+    moving = np.array([[0.0, 0.0, 30.0]])
+    seen = Scene(
+        shape=SHAPE,
+        voxel_um=VOXEL,
+        nuclei=TILTED[None],
+        psf_sigma_um=np.zeros(3),
+        rest_photons=np.ones(1),
+        haze=0.0,
+        body_photons=np.zeros(0),
+        stray_photons=np.zeros(SHAPE[1:]),
+        plane_delay_s=0.0,
+        exposure_s=0.1,
+    ).seen(moving)[0]
+    way = np.linspace(-1.5, 1.5, 100_001)  # 30 µm/s for 0.1 s
+    expected = TILTED + np.diag([0, 0, way.var()])
+    np.testing.assert_allclose(seen, expected, rtol=1e-4)
+
+
+def test_smearing_takes_no_light_away():
+    still = Scene(
+        shape=(30, 60, 140),
+        voxel_um=VOXEL,
+        nuclei=TILTED[None],
+        psf_sigma_um=np.array([0.6, 0.4, 0.5]),
+        rest_photons=np.array([40.0]),
+        haze=0.5,
+        body_photons=np.zeros(0),
+        stray_photons=np.zeros((60, 140)),
+        plane_delay_s=0.0,
+        exposure_s=0.2,
+    )
+    where, ones = np.array([[14.4, 15.0, 28.0]]), np.ones(1)
+    at_rest, moving = (still.photons(where, np.array([[0.0, 0.0, speed]]), ones, 1.0) for speed in (0.0, 40.0))
+    assert moving.sum() == pytest.approx(at_rest.sum(), rel=2e-3)
+    narrow, wide = TILTED + np.diag([0.36, 0.16, 0.25]), TILTED + np.diag([0.36, 0.16, 0.25 + 64 / 12])
+    bare = replace(still, haze=0.0).photons(where, np.array([[0.0, 0.0, 40.0]]), ones, 1.0)
+    assert bare.max() == pytest.approx(40 * np.sqrt(np.linalg.det(narrow) / np.linalg.det(wide)), rel=1e-3)
+
+
+def test_a_frame_is_the_sum_of_nucleus_haze_halo_body_and_stray_light():
+    """At the voxel of a round nucleus, from the peaks of Gaussians whose variances add and whose integrals stay."""
+    scene = Scene(
+        shape=SHAPE,
+        voxel_um=VOXEL,
+        nuclei=np.eye(3)[None] * 1.21,
+        psf_sigma_um=np.array([1.5, 0.5, 0.5]),
+        rest_photons=np.array([40.0]),
+        haze=2.0,
+        body_photons=np.array([9.0]),
+        stray_photons=np.full(SHAPE[1:], 0.7),
+        plane_delay_s=0.0,
+        exposure_s=0.0,
+    )
+    points = np.array([[4.8, 5.0, 6.0], [1.8, 8.0, 6.0]])
+    centre = scene.photons(points, np.zeros((1, 3)), np.array([1.5]), 0.5)[4, 10, 15]
+    variances, peak = 1.21 + np.array([2.25, 0.25, 0.25]), 40 * 1.5 * 0.5
+    haze, halo = (
+        share * peak * np.sqrt(np.prod(variances / (variances + np.square(sigma))))
+        for share, sigma in ((2.0, (4, 8, 8)), (2.0 * 0.3, (4, 2.2, 2.2)))
+    )
+    body = 9 * 0.5 * np.exp(-0.5 * ((3 / 6) ** 2 + (3 / 7) ** 2))
+    assert centre == pytest.approx(peak + haze + halo + body + 0.7, rel=1e-5)
+
+
+def test_nuclei_have_the_sizes_of_the_specification():
+    covariances = rendering.nucleus_covariances(20_000, np.random.default_rng(0))
+    radius = rendering.radii(covariances)
+    assert np.median(radius) == pytest.approx(1.9, abs=0.01)
+    # The mean of the logarithms of three axes that differ by 15 % each comes on top of the clipped SD of 0.3 µm.
+    assert radius.std() == pytest.approx(np.hypot(0.297, 1.9 * 0.15 / np.sqrt(3)), rel=0.03)
+    assert radius.min() > 1.3 * np.exp(-4.5 * 0.15 / np.sqrt(3))
+    assert radius.max() < 2.8 * np.exp(4.5 * 0.15 / np.sqrt(3))
+    longest = np.linalg.eigh(covariances)[1][:, :, 2]
+    np.testing.assert_allclose(np.square(longest).mean(axis=0), 1 / 3, atol=0.01)  # all directions alike

@@ -13,19 +13,49 @@ NUCLEUS_RADIUS_UM = (1.9, 0.3, 1.3, 2.8)  # mean, SD, smallest, largest
 SIGMA_PER_RADIUS = 0.6  # a nucleus of radius r is a Gaussian of sigma 0.6 r before the microscope blurs it
 PSF_SIGMA_UM = (1.5, 0.5, 0.5)  # spinning disk, 0.75 NA, through tissue
 HAZE_SIGMA_UM = (4.0, 8.0, 8.0)
+HALO_SIGMA_UM = (4.0, 2.2, 2.2)  # light of a nucleus above and below the plane
 BOX_SIGMAS = 4.0  # a Gaussian is drawn to this distance, where it is 3e-4 of its peak
 
 
-def nucleus_covariances(count: int, rng: np.random.Generator, psf_sigma_um: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return the covariances (count, 3, 3) in µm² of nuclei seen through the microscope.
+def nucleus_covariances(
+    count: int, rng: np.random.Generator, psf_sigma_um: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0)
+) -> np.ndarray:
+    """Return the covariances (count, 3, 3) in µm² of nuclei, blurred by a microscope of ``psf_sigma_um``.
 
-    Each is an ellipsoid of random size, of axes that differ by about 15 %, of random direction, plus the PSF.
+    Each is an ellipsoid of random size, of axes that differ by about 15 %, of random direction.
     """
     mean, sd, smallest, largest = NUCLEUS_RADIUS_UM
     radius = np.clip(rng.normal(mean, sd, count), smallest, largest)
     sigma = SIGMA_PER_RADIUS * radius[:, None] * np.exp(rng.normal(0, 0.15, (count, 3)))
     turn = np.linalg.qr(rng.normal(size=(count, 3, 3)))[0]
     return np.asarray(np.einsum("nij,nj,nkj->nik", turn, sigma**2, turn) + np.diag(np.square(psf_sigma_um)))
+
+
+def radii(covariances_um: np.ndarray) -> np.ndarray:
+    """Return the radius (n,) in µm of the sphere that has the volume of each nucleus (n, 3, 3)."""
+    return np.asarray(np.linalg.det(covariances_um) ** (1 / 6) / SIGMA_PER_RADIUS)
+
+
+def _boxes(
+    shape: Sequence[int], centres_um: np.ndarray, reach_um: np.ndarray, voxel_um: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the end voxel (n, 3) of boxes that reach ``reach_um`` (n, 3) from their centres."""
+    first, end = np.ceil((centres_um - reach_um) / voxel_um), np.floor((centres_um + reach_um) / voxel_um) + 1
+    return np.clip(first, 0, shape).astype(int), np.clip(end, 0, shape).astype(int)
+
+
+def _squared_distance(
+    precision: np.ndarray, centre: np.ndarray, start: np.ndarray, stop: np.ndarray, voxel_um: np.ndarray
+) -> np.ndarray:
+    """Return the squared Mahalanobis distance (z, y, x), float32, of the voxels of a box from a centre."""
+    z, y, x = (
+        (np.arange(a, b) * size - middle).astype(np.float32)
+        for a, b, size, middle in zip(start, stop, voxel_um, centre, strict=True)
+    )
+    p = precision.astype(np.float32)
+    plane = p[1, 1] * y[:, None] ** 2 + p[2, 2] * x**2 + 2 * p[1, 2] * y[:, None] * x
+    tilt = 2 * (p[0, 1] * y[:, None] + p[0, 2] * x)
+    return np.asarray(plane + z[:, None, None] * (tilt + p[0, 0] * z[:, None, None]))
 
 
 def add_gaussians(
@@ -38,23 +68,41 @@ def add_gaussians(
     """
     precisions = np.linalg.inv(covariances_um)
     reach = BOX_SIGMAS * np.sqrt(np.diagonal(covariances_um, axis1=1, axis2=2))
-    first = np.maximum(np.ceil((centres_um - reach) / voxel_um), 0).astype(int)
-    last = np.minimum(np.floor((centres_um + reach) / voxel_um) + 1, volume.shape).astype(int)
+    first, last = _boxes(volume.shape, centres_um, reach, voxel_um)
     for centre, precision, peak, start, stop in zip(centres_um, precisions, peaks, first, last, strict=True):
         if np.any(stop <= start) or peak == 0:
             continue
-        z, y, x = (
-            (np.arange(a, b) * size - middle).astype(np.float32)
-            for a, b, size, middle in zip(start, stop, voxel_um, centre, strict=True)
-        )
-        p = precision.astype(np.float32)
-        plane = p[1, 1] * y[:, None] ** 2 + p[2, 2] * x**2 + 2 * p[1, 2] * y[:, None] * x
-        tilt = 2 * (p[0, 1] * y[:, None] + p[0, 2] * x)
-        square = plane + z[:, None, None] * (tilt + p[0, 0] * z[:, None, None])
-        square *= np.float32(-0.5)
-        np.exp(square, out=square)
-        square *= np.float32(peak)
-        volume[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]] += square
+        light = _squared_distance(precision, centre, start, stop, voxel_um)
+        light *= np.float32(-0.5)
+        np.exp(light, out=light)
+        light *= np.float32(peak)
+        volume[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]] += light
+
+
+def label_ellipsoids(
+    shape: Sequence[int], centres_um: np.ndarray, covariances_um: np.ndarray, voxel_um: np.ndarray
+) -> np.ndarray:
+    """Return labels (z, y, x), uint16: n + 1 where a voxel's centre lies inside ellipsoid n, 0 elsewhere.
+
+    The surface is where a Gaussian of that covariance has the radius of the nucleus, 1 / SIGMA_PER_RADIUS sigmas.
+    Where ellipsoids overlap, the one whose centre is nearer in its own sigmas has the voxel.
+    """
+    labels = np.zeros(tuple(shape), np.uint16)
+    nearest = np.full(tuple(shape), SIGMA_PER_RADIUS**-2, np.float32)
+    precisions = np.linalg.inv(covariances_um)
+    reach = np.sqrt(np.diagonal(covariances_um, axis1=1, axis2=2)) / SIGMA_PER_RADIUS
+    first, last = _boxes(shape, centres_um, reach, voxel_um)
+    for number, (centre, precision, start, stop) in enumerate(
+        zip(centres_um, precisions, first, last, strict=True), start=1
+    ):
+        if np.any(stop <= start):
+            continue
+        box = (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(start[2], stop[2]))
+        distance = _squared_distance(precision, centre, start, stop, voxel_um)
+        closer = distance < nearest[box]
+        labels[box][closer] = number
+        nearest[box][closer] = distance[closer]
+    return labels
 
 
 def broad_gaussians(
@@ -77,14 +125,16 @@ def broad_gaussians(
     return volume
 
 
-def haze_of(covariances_um: np.ndarray, peaks: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+def haze_of(
+    covariances_um: np.ndarray, peaks: np.ndarray, strength: float, sigma_um: Sequence[float] = HAZE_SIGMA_UM
+) -> tuple[np.ndarray, np.ndarray]:
     """Return sigmas (n, 3) in µm and peaks (n,) of the out-of-focus light of Gaussians.
 
-    Haze is ``strength`` times the signal convolved with a Gaussian of unit integral and HAZE_SIGMA_UM; a Gaussian
+    Haze is ``strength`` times the signal convolved with a Gaussian of unit integral and ``sigma_um``; a Gaussian
     convolved with a Gaussian is one whose variances add and whose integral stays.
     """
     variances = np.diagonal(covariances_um, axis1=1, axis2=2)
-    blurred = variances + np.square(HAZE_SIGMA_UM)
+    blurred = variances + np.square(sigma_um)
     volume = np.sqrt(np.linalg.det(covariances_um) / np.prod(blurred, axis=1))
     return np.sqrt(blurred), strength * peaks * volume
 
