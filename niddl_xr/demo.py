@@ -1,4 +1,4 @@
-"""Runs the demo notebook, on simulated data or a user's file, and keeps it as notebook and as page."""
+"""Runs the demo notebook, on simulated data or a user's file, or another, and keeps it as notebook and as page."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NOTEBOOK = "demo.ipynb"
 CELL_TIMEOUT_S = 1200
 
 
-def notebook_path() -> Path:
-    """Return where the demo notebook lies: in the checkout, or in the installed package."""
+def notebook_path(name: str = NOTEBOOK) -> Path:
+    """Return where a notebook of this project lies: in the checkout, or in the installed package."""
     package = Path(__file__).parent
     for folder in (package.parent / "notebooks", package / "notebooks"):
-        if (folder / NOTEBOOK).is_file():
-            return folder / NOTEBOOK
-    raise FileNotFoundError(f"{NOTEBOOK} is neither beside the package nor in it; install niddl-xr again")
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{name} is neither beside the package nor in it; install niddl-xr again")
 
 
 def free_folder(wanted: str | os.PathLike[str]) -> Path:
@@ -33,10 +33,18 @@ def free_folder(wanted: str | os.PathLike[str]) -> Path:
 
 
 def run_demo(out: str | os.PathLike[str], parameters: Mapping[str, Any]) -> Path:
-    """Execute the demo notebook into a new folder.
+    """Execute the demo notebook into a new folder: :func:`run_notebook`, which tells it the folder as ``out``."""
+    folder = free_folder(out)
+    return run_notebook(NOTEBOOK, folder, {**parameters, "out": str(folder.absolute())})
+
+
+def run_notebook(name: str, out: str | os.PathLike[str], parameters: Mapping[str, Any]) -> Path:
+    """Execute a notebook of this project into a new folder.
 
     Parameters
     ----------
+    name
+        Name of the notebook, such as "demo.ipynb".
     out
         Folder to make; where it exists, a number is added and nothing is touched.
     parameters
@@ -45,7 +53,7 @@ def run_demo(out: str | os.PathLike[str], parameters: Mapping[str, Any]) -> Path
     Returns
     -------
     pathlib.Path
-        The folder, with ``demo.ipynb``, ``demo.html`` and what the notebook wrote.
+        The folder, with the notebook, the page (``.html``) and what the notebook wrote.
 
     Raises
     ------
@@ -57,11 +65,10 @@ def run_demo(out: str | os.PathLike[str], parameters: Mapping[str, Any]) -> Path
     from nbclient.exceptions import CellExecutionError
     from nbconvert import HTMLExporter
 
-    notebook = nbformat.read(notebook_path(), as_version=4)
+    notebook = nbformat.read(notebook_path(name), as_version=4)
     folder = free_folder(out)
-    values = {**parameters, "out": str(folder.absolute())}
     place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    lines = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    lines = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(lines))
     folder.mkdir(parents=True)
     client = NotebookClient(
@@ -70,9 +77,9 @@ def run_demo(out: str | os.PathLike[str], parameters: Mapping[str, Any]) -> Path
     try:
         client.execute()
     except CellExecutionError as error:
-        raise NiddlError(f"the demo stopped in a cell of {folder / NOTEBOOK}: {error.ename}: {error.evalue}") from error
+        raise NiddlError(f"stopped in a cell of {folder / name}: {error.ename}: {error.evalue}") from error
     finally:
-        nbformat.write(notebook, folder / NOTEBOOK)
+        nbformat.write(notebook, folder / name)
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
-    (folder / "demo.html").write_text(page, encoding="utf-8")
+    (folder / name).with_suffix(".html").write_text(page, encoding="utf-8")
     return folder

@@ -11,6 +11,7 @@ import xarray as xr
 
 from niddl_xr.denoising import Denoiser
 from niddl_xr.schema import make_recording
+from niddl_xr.simulation import Camera, whole_brain
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +25,12 @@ def realdata() -> Path:
 
 
 def counts(shape: tuple[int, ...], dtype: str = "uint16", *, offset: float = 400, seed: int = 0) -> np.ndarray:
-    """Blobs on a dark background with noise: something that is neither constant nor flat."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[-2], : shape[-1]]
-    image = np.zeros(shape[-2:])
-    for _ in range(6):
-        cy, cx = rng.uniform(0, shape[-2]), rng.uniform(0, shape[-1])
-        image += rng.uniform(20, 60) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 8)
-    values = offset + rng.poisson(image + 5, size=shape)
+    """A simulated worm's head of this shape ([t], [z], y, x) in counts above ``offset``, clipped to ``dtype``."""
+    frames, *volume = (1,) * (4 - len(shape)) + shape
+    camera = Camera(gain=2, read_noise=2, row_noise=1)
+    options = {"neurons": 2, "min_distance_um": 0.1, "photons": 10, "camera": camera, "seed": seed}
+    head = whole_brain(shape=volume, frames=frames, **options)
+    values = head["recording"]["F"].values.reshape(shape).astype(np.float64) - 400 + offset
     if np.dtype(dtype).kind in "ui":
         values = np.clip(values, np.iinfo(dtype).min, np.iinfo(dtype).max)
     return values.astype(dtype)
@@ -76,16 +75,14 @@ def network_denoiser() -> Denoiser:
 
 @pytest.fixture(scope="session")
 def tiny_pairs() -> xr.Dataset:
-    """Pairs (stack 4, z 2, y 48, x 64) in which the clean half has another gain and offset."""
+    """Pairs (stack 4, z 2, y 48, x 64) in which the clean half has another gain, 2 to 5, and offset, 300 over 100."""
     noisy, clean = [], []
     for stack in range(4):
-        truth = counts((2, 48, 64), "float32", offset=0, seed=stack)
-        noise = np.random.default_rng([stack, 1]).normal(0, 6, truth.shape)
-        noisy.append(np.clip(truth + noise + 100, 0, None))
-        clean.append(truth * (2 + stack) + 300)
-    coords = {"stack": [f"img_{n}" for n in range(1, 5)]}
+        worm = whole_brain(shape=(2, 48, 64), frames=1, neurons=6, photons=30, camera=Camera(gain=1.5), seed=stack)
+        noisy.append(worm["recording"]["F"].values[0].astype(float) - 300)
+        clean.append((worm["clean"]["F"].values[0] - 400) * (2 + stack) + 300)
     dims = ("stack", "z", "y", "x")
     return xr.Dataset(
         {"noisy": (dims, np.stack(noisy).astype("uint16")), "clean": (dims, np.stack(clean).astype("uint16"))},
-        coords=coords,
+        coords={"stack": [f"img_{n}" for n in range(1, 5)]},
     )

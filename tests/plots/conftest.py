@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from niddl_xr.schema import make_recording
+from niddl_xr.simulation import whole_brain
 
 VOXEL_UM = (2.0, 0.5, 0.25)
 SHAPE = (5, 3, 7, 11)
@@ -43,7 +44,8 @@ class Counted:
 
 @pytest.fixture
 def counts() -> np.ndarray:
-    return np.random.default_rng(3).poisson(200, SHAPE).astype(np.uint16)
+    head = whole_brain(shape=SHAPE[1:], frames=SHAPE[0], voxel_um=VOXEL_UM, rate_hz=2.0, neurons=1, photons=5, seed=3)
+    return np.asarray(head["recording"]["F"].values)
 
 
 @pytest.fixture

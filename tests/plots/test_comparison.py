@@ -53,7 +53,7 @@ def test_shared_contrast_spans_the_percentiles_of_all(recording, brighter):
     for limits in limits_of(layout):
         np.testing.assert_allclose(limits, expected)
     title = options_of(layout, "plot")["title"]
-    assert title == f"t = 1 s, z = 2 µm; all from {expected[0]:.0f} to {expected[1]:.0f} counts"
+    assert title == f"t = 1 s, z = 2 µm; all from {expected[0]:,.0f} to {expected[1]:,.0f} counts"
 
 
 def test_own_contrast_is_stated_above_each_picture(recording, brighter):

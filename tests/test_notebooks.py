@@ -1,0 +1,35 @@
+"""The notebooks beside the demo, executed small."""
+
+import json
+
+import pytest
+
+from niddl_xr.demo import notebook_path, run_notebook
+
+SMALL = {"stacks": 1, "worms": 1, "frames": 40}
+
+
+def pictures(folder, name: str) -> int:
+    """Number of drawn outputs of an executed notebook."""
+    cells = json.loads((folder / name).read_text(encoding="utf-8"))["cells"]
+    kinds = [kind for cell in cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    return kinds.count("application/vnd.holoviews_exec.v0+json")
+
+
+def test_simulated_worms_alone(tmp_path):
+    folder = run_notebook("simulated_worms.ipynb", tmp_path / "worms", SMALL)
+    assert pictures(folder, "simulated_worms.ipynb") >= 4
+    assert "Traceback" not in (folder / "simulated_worms.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.realdata
+def test_simulated_worms_beside_real_ones(tmp_path, realdata):
+    folder = run_notebook("simulated_worms.ipynb", tmp_path / "worms", SMALL | {"realdata": str(realdata)})
+    page = (folder / "simulated_worms.html").read_text(encoding="utf-8")
+    assert "real, freely moving" in page
+    assert "correlation_x_1" in page
+
+
+def test_outputs_are_stripped():
+    cells = json.loads(notebook_path("simulated_worms.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in cells)
