@@ -13,7 +13,7 @@ from niddl_xr import schema
 from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes
-from niddl_xr.simulation._checks import require_bleaching, require_number, require_size, require_volume
+from niddl_xr.simulation._checks import require_bleaching, require_camera, require_number, require_size, require_volume
 from niddl_xr.simulation._kernels import crawler, crawler_body, motor_neurons, posture, rendering
 from niddl_xr.simulation._lazy import map_blocks
 from niddl_xr.simulation.camera import Camera
@@ -144,8 +144,8 @@ def freely_moving(
     background_photons
         Photons per voxel that are the same everywhere and do not bleach.
     stray_photons
-        Photons per voxel of the light past the sample, at the brightest: a vertical band, and a broad rise to 0.4 of
-        that. It does not bleach.
+        Photons per voxel of the light past the sample, in the middle of a vertical band that fades up and down. It does
+        not bleach.
     haze
         Out-of-focus light: this times the light of neurons and neurites, convolved with a Gaussian of sigma 4.5 µm.
     autofluorescence
@@ -265,7 +265,7 @@ def freely_moving(
             f"expected exposure_s within a frame of {interval_s:.4g} s, got {exposure_s:g}: lower it, or rate_hz="
         )
     couplings, lags = _require_couplings(coupling), _require_lags(lag_s)
-    camera = camera or Camera()
+    camera = require_camera(camera)
     if frames_per_chunk is None:
         frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
     frames_per_chunk = require_size("frames_per_chunk", frames_per_chunk, 1)

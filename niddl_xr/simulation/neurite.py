@@ -13,7 +13,7 @@ from niddl_xr import schema
 from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes, _swc
-from niddl_xr.simulation._checks import require_bleaching, require_number, require_size, require_volume
+from niddl_xr.simulation._checks import require_bleaching, require_camera, require_number, require_size, require_volume
 from niddl_xr.simulation._kernels import activity, lines, neurite_growth, neurites, rendering
 from niddl_xr.simulation._kernels.tubes import Tube, random_tube
 from niddl_xr.simulation._lazy import map_blocks
@@ -129,8 +129,8 @@ def neurite(
     background_photons
         Photons per voxel that are the same everywhere and do not bleach.
     stray_photons
-        Photons per voxel of the light past the sample, at the brightest: a vertical band, and a broad rise to 0.4 of
-        that. It does not bleach.
+        Photons per voxel of the light past the sample, in the middle of a vertical band that fades up and down. It does
+        not bleach.
     haze
         Out-of-focus light: this times the signal convolved with a Gaussian of sigma (4, 8, 8) µm and integral 1.
     autofluorescence
@@ -202,7 +202,7 @@ def neurite(
         require_number(name, parameters[name], above=True)
     for name in ("background_photons", "stray_photons", "haze", "autofluorescence", "motion_um"):
         require_number(name, parameters[name])
-    camera = camera or Camera()
+    camera = require_camera(camera)
     if frames_per_chunk is None:
         frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
     frames_per_chunk = require_size("frames_per_chunk", frames_per_chunk, 1)

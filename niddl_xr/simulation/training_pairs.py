@@ -10,7 +10,7 @@ import xarray as xr
 
 from niddl_xr import schema
 from niddl_xr.schema import NiddlError
-from niddl_xr.simulation._checks import require_number, require_range, require_size, require_volume
+from niddl_xr.simulation._checks import require_camera, require_number, require_range, require_size, require_volume
 from niddl_xr.simulation._kernels import rendering
 from niddl_xr.simulation._lazy import map_blocks
 from niddl_xr.simulation._nodes import plain
@@ -97,10 +97,10 @@ def training_pairs(
     camera
         :class:`niddl_xr.simulate.Camera` of both images, whose gain is set stack by stack; None for its defaults.
     stray_photons
-        Photons per voxel of the light past the sample, a vertical band (which may lie outside the field) and a
-        broad rise, in the band of the worst stack; the others have down to 2 % of it. It is not from the laser: the
-        same photons in both images, at the lower gain of the clean one fewer counts, so that a network learns to
-        remove it. In half of the stacks the band is where the authors' images have it, and in 19 of 20 as narrow.
+        Photons per voxel of the light past the sample, in a vertical band (which may lie outside the field) of the
+        worst stack; the others have down to 2 % of it. It is not from the laser: the same photons in both images, at
+        the lower gain of the clean one fewer counts, so that a network learns to remove it. In half of the stacks the
+        band is where the authors' images have it, and in 19 of 20 as narrow.
     haze
         Out-of-focus light: this, times a number from 0.1 to 1.1 that differs from stack to stack, times the signal
         blurred by a Gaussian of (4, 8, 8) µm.
@@ -143,7 +143,7 @@ def training_pairs(
     stacks, seed = require_size("stacks", stacks, 1), require_size("seed", seed, 0)
     subjects = _require_subjects(subject)
     require_number("stray_photons", stray_photons)
-    camera = camera or Camera()
+    camera = require_camera(camera)
     ranges = {
         "photons": require_range("photons", photons),
         "clean_photons": require_range("clean_photons", clean_photons),
@@ -239,7 +239,6 @@ def _random_stray_light(shape: Sequence[int], rng: np.random.Generator) -> np.nd
         column=rng.normal(0.66, 0.01) if known else rng.uniform(-0.3, 1.3),
         width=rng.uniform(0.012, 0.022) if known or narrow else rng.uniform(0.022, 0.06),
         row=rng.uniform(0.35, 0.65) if known else rng.uniform(0.2, 0.8),
-        broad=rng.uniform(0.0, 1.0),
     )
     strength = np.float32(np.exp(rng.uniform(np.log(0.02), 0.0)))
     return strength * (stray if known else stray[:, :: rng.choice([-1, 1])])

@@ -12,7 +12,14 @@ from niddl_xr import schema
 from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes
-from niddl_xr.simulation._checks import require_bleaching, require_number, require_range, require_size, require_volume
+from niddl_xr.simulation._checks import (
+    require_bleaching,
+    require_camera,
+    require_number,
+    require_range,
+    require_size,
+    require_volume,
+)
 from niddl_xr.simulation._kernels import tissue, tissue_scene
 from niddl_xr.simulation._kernels.tissue_scene import STEPS_PER_PLANE, Field, Scene
 from niddl_xr.simulation._lazy import map_blocks
@@ -208,7 +215,7 @@ def two_photon(
     require_number("vignetting", vignetting, most=1.0)
     offset_px = require_number("bidirectional_offset_px", bidirectional_offset_px, -sizes[2] / 2, sizes[2] / 2)
     _require_resolvable(neurons, voxel, radii)
-    camera = camera or PHOTOMULTIPLIER
+    camera = PHOTOMULTIPLIER if camera is None else require_camera(camera)
     if frames_per_chunk is None:
         frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
     frames_per_chunk = require_size("frames_per_chunk", frames_per_chunk, 1)

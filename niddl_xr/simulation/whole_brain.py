@@ -116,8 +116,8 @@ def whole_brain(
     background_photons
         Photons per voxel that are the same everywhere and do not bleach.
     stray_photons
-        Photons per voxel of the light past the sample: this in the middle of a vertical band, on top of a broad rise
-        along x to 0.4 of it. It does not bleach.
+        Photons per voxel of the light past the sample, in the middle of a vertical band that fades up and down. It does
+        not bleach.
     haze
         Out-of-focus light: this times the signal convolved with a Gaussian of sigma (4, 8, 8) µm and integral 1, and
         0.3 of this times the signal convolved with one of sigma (4, 2.2, 2.2) µm.

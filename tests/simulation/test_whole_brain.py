@@ -351,7 +351,8 @@ def test_haze_and_stray_light_are_as_large_as_the_docstring_says():
     assert haze.sum() / signal.sum() == pytest.approx(2.0 * 1.3, rel=0.1)  # some of it leaves the field
     stray = light(stray_photons=2.0) - signal
     assert np.ptp(stray, axis=0).max() < 1e-3  # alike in all planes
-    assert 2.0 < stray.max() < 2.0 * 1.4
+    assert stray.max() == pytest.approx(2.0, rel=0.01)
+    assert np.unravel_index(stray[0].argmax(), stray[0].shape)[1] == pytest.approx(0.66 * 300, abs=2)
     np.testing.assert_allclose(light(background_photons=0.7) - signal, 0.7, atol=1e-3)
     glow = light(autofluorescence=0.3) - signal
     assert 0.5 * 0.3 * 50 < glow.max() < 2.5 * 0.3 * 50

@@ -139,16 +139,13 @@ def haze_of(
     return np.sqrt(blurred), strength * peaks * volume
 
 
-def stray_light(
-    shape: Sequence[int], column: float = 0.66, width: float = 0.018, row: float = 0.5, broad: float = 0.4
-) -> np.ndarray:
+def stray_light(shape: Sequence[int], column: float = 0.66, width: float = 0.018, row: float = 0.5) -> np.ndarray:
     """Return a plane (y, x), float32, of the light that reaches the camera past the sample.
 
-    A vertical band at ``column`` of relative ``width`` (sigma), 1 at ``row`` and fading up and down, and a broad rise
-    along x to about ``broad``; positions and widths are fractions of the plane. The defaults are the column
-    and row medians of the 512 x 512 planes that the NIDDL authors publish.
+    A vertical band at ``column`` of relative ``width`` (sigma), 1 at ``row`` and fading up and down; positions and
+    widths are fractions of the plane. The defaults are the column and row medians of the 512 x 512 planes that the
+    NIDDL authors publish, whose broad rise along x is no light but the camera's offset (docs/decisions/0007).
     """
     y, x = ((np.arange(size) + 0.5) / size for size in shape)
     band = np.exp(-0.5 * ((x - column) / width) ** 2) * np.exp(-0.5 * ((y[:, None] - row) / 0.25) ** 2)
-    rise = broad * (1 - np.exp(-3 * x)) * (0.7 + 0.3 * np.exp(-0.5 * ((y[:, None] - row) / 0.25) ** 2))
-    return np.asarray(band + rise, dtype=np.float32)
+    return np.asarray(band, dtype=np.float32)
