@@ -335,7 +335,7 @@ def snr(
     Examples
     --------
     >>> from niddl_xr.simulation import whole_brain
-    >>> dim, bright = (whole_brain(shape=(2, 64, 96), frames=3, neurons=5, photons=p, haze=0) for p in (5, 50))
+    >>> dim, bright = (whole_brain(shape=(2, 256, 256), frames=2, neurons=30, photons=p) for p in (5, 50))
     >>> bool(snr(bright["recording"]["F"]).snr_dB.median() > snr(dim["recording"]["F"]).snr_dB.median())
     True
     """

@@ -317,7 +317,8 @@ def compare(
     Examples
     --------
     >>> from niddl_xr import simulate
-    >>> recording = simulate.whole_brain(shape=(2, 128, 128), frames=2, neurons=9)["recording"]["F"]
+    >>> worm = {"shape": (2, 192, 256), "voxel_um": (9, 0.6, 0.6), "frames": 3, "neurons": 20, "photons": 9}
+    >>> recording = simulate.whole_brain(**worm)["recording"]["F"]
     >>> compare(recording, simulate.Camera())["ratio"].loc["dark_sd"].round(1).item()
     1.0
     """

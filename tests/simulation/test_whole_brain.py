@@ -13,6 +13,7 @@ import xarray as xr
 from scipy.spatial.distance import pdist
 
 from niddl_xr import schema
+from niddl_xr.metrics import snr
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import Camera, Motion, whole_brain
 from niddl_xr.simulation._nodes import inside
@@ -190,6 +191,11 @@ def true_snr(photons: float) -> float:
 def test_true_snr_rises_with_light():
     levels = [true_snr(photons) for photons in (2, 5, 10, 20, 50, 100, 200)]
     assert np.all(np.diff(levels) > 0)
+
+
+def test_snr_without_truth_rises_with_light():
+    heads = [whole_brain(shape=(6, 200, 220), frames=1, neurons=50, photons=p, seed=2) for p in (2, 5, 20, 80, 200)]
+    assert np.all(np.diff([float(snr(head["recording"]["F"]).snr_dB.median()) for head in heads]) > 0)
 
 
 def test_photon_transfer_of_a_whole_recording():
