@@ -76,9 +76,9 @@ def network_denoiser() -> Denoiser:
 @pytest.fixture(scope="session")
 def tiny_pairs() -> xr.Dataset:
     """Pairs (stack 4, z 2, y 48, x 64) in which the clean half has another gain, 2 to 5, and offset, 300 over 100."""
-    noisy, clean = [], []
+    camera, noisy, clean = Camera(gain=6, row_noise=0), [], []
     for stack in range(4):
-        worm = whole_brain(shape=(2, 48, 64), frames=1, neurons=6, photons=30, camera=Camera(gain=1.5), seed=stack)
+        worm = whole_brain(shape=(2, 48, 64), frames=1, neurons=6, photons=8, camera=camera, seed=stack)
         noisy.append(worm["recording"]["F"].values[0].astype(float) - 300)
         clean.append((worm["clean"]["F"].values[0] - 400) * (2 + stack) + 300)
     dims = ("stack", "z", "y", "x")

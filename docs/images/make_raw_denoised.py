@@ -32,7 +32,7 @@ def main() -> None:
         shape=(10, 96, 128), frames=60, photons=15, neurons=60, seed=SEED, frames_per_chunk=4
     )
     recording, truth = (scene[node].to_dataset()["F"] for node in ("recording", "clean"))
-    pairs = nx.simulate.training_pairs(stacks=24, shape=(4, 96, 128), photons=(8, 80), seed=SEED + 1)
+    pairs = nx.simulate.training_pairs(stacks=24, shape=(4, 96, 128), photons=(6, 40), seed=SEED + 1)
     denoiser = nx.train(pairs, patch_px=64, batch=2, epochs=200, time_limit_s=TRAINING_SECONDS, seed=SEED)
     movies = {"raw": recording, "denoised": recording.niddl.denoise(denoiser), "truth": truth}
     planes = {name: movie.isel(t=FRAME, z=PLANE).compute() for name, movie in movies.items()}

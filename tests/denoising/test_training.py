@@ -191,7 +191,7 @@ def test_ctrl_c_keeps_the_best(tiny_pairs, monkeypatch):
 
 
 def test_the_card_can_be_read_as_json(tiny_pairs):
-    card = json.loads(json.dumps(nx.train(tiny_pairs, **QUICK).card))
+    card = json.loads(json.dumps(nx.train(tiny_pairs, **{**QUICK, "epochs": 8}).card))
     assert card["network"] == {"name": "unet_fixed", "options": {"output": "linear"}}
     assert card["parameters"] == 314_913
     assert card["normalisation"] == "recording"
