@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation._kernels.motion import LONGEST_TIME_CONSTANTS, MOTIONS, Motion
 from niddl_xr.simulation.camera import Camera
@@ -77,6 +78,21 @@ def require_volume(shape: Sequence[int], voxel_um: Sequence[float]) -> tuple[tup
         require_number(f"voxel_um along {dim}", size, above=True) for dim, size in zip("zyx", given_um, strict=True)
     ]
     return (sizes[0], sizes[1], sizes[2]), np.asarray(voxel)
+
+
+def require_frames_per_chunk(frames_per_chunk: int | None, sizes: tuple[int, int, int]) -> int:
+    """Return the frames of ``sizes`` (z, y, x) that dask holds as one block, about 16 MiB of them for None."""
+    if frames_per_chunk is None:
+        frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
+    return require_size("frames_per_chunk", frames_per_chunk, 1)
+
+
+def require_exposure(exposure_s: float, interval_s: float) -> None:
+    """Raise unless an exposure takes no longer than a frame."""
+    if require_number("exposure_s", exposure_s) > interval_s * (1 + 1e-9):
+        raise NiddlError(
+            f"expected exposure_s within a frame of {interval_s:.4g} s, got {exposure_s:g}: lower it, or rate_hz="
+        )
 
 
 def require_camera(camera: Camera | None) -> Camera:

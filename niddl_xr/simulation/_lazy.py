@@ -67,3 +67,23 @@ def map_blocks(
         meta=np.empty((0, 0, 0, 0), dtype),
         **held,
     )
+
+
+def map_frames(
+    draw: Callable[..., np.ndarray],
+    arrays: Sequence[np.ndarray],
+    shape: Sequence[int],
+    dtype: type[np.generic],
+    frames_per_block: int,
+) -> da.Array:
+    """Return a lazy array (frame, z, y, x) whose frame t is ``draw`` of the rows t of ``arrays``."""
+    return map_blocks(_draw_frames, arrays, shape, dtype, frames_per_block, draw=draw, sizes=shape, kind=dtype)
+
+
+def _draw_frames(
+    *arrays: np.ndarray, draw: Callable[..., np.ndarray], sizes: Sequence[int], kind: type[np.generic]
+) -> np.ndarray:
+    frames = np.empty((len(arrays[0]), *sizes), kind)
+    for frame, *rows in zip(frames, *arrays, strict=True):
+        frame[...] = draw(*rows)
+    return frames

@@ -12,7 +12,7 @@ import xarray as xr
 
 from niddl_xr import schema
 from niddl_xr.simulation._lazy import map_blocks
-from niddl_xr.simulation.noise import LARGEST_COUNT, Camera
+from niddl_xr.simulation.camera import LARGEST_COUNT, Camera
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -90,7 +90,7 @@ def _expose_block(photons: np.ndarray, frames: np.ndarray, *, camera: Camera, se
 
 
 def tracks(
-    positions_um: np.ndarray, observed: np.ndarray, coords: Mapping[str, Any], radius_um: np.ndarray | None = None
+    positions_um: np.ndarray, observed: np.ndarray, coords: Mapping[str, Any], radius_um: np.ndarray
 ) -> xr.Dataset:
     """Return the true tracks of ``positions_um`` (t, neuron, space), ``observed`` (t, neuron), ``radius_um`` (neuron,).
 
@@ -107,7 +107,7 @@ def tracks(
         },
         coords={
             **coords,
-            **({} if radius_um is None else {"radius_um": ("neuron", radius_um.astype(np.float32), {"units": "µm"})}),
+            "radius_um": ("neuron", radius_um.astype(np.float32), {"units": "µm"}),
             "space": list(schema.SPACE_DIMS),
         },
     )

@@ -10,12 +10,19 @@ import numpy as np
 import xarray as xr
 
 from niddl_xr import schema
-from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes
-from niddl_xr.simulation._checks import require_bleaching, require_camera, require_number, require_size, require_volume
+from niddl_xr.simulation._checks import (
+    require_bleaching,
+    require_camera,
+    require_exposure,
+    require_frames_per_chunk,
+    require_number,
+    require_size,
+    require_volume,
+)
 from niddl_xr.simulation._kernels import crawler, crawler_body, motor_neurons, posture, rendering
-from niddl_xr.simulation._lazy import map_blocks
+from niddl_xr.simulation._lazy import map_frames
 from niddl_xr.simulation.camera import Camera
 from niddl_xr.simulation.given_activity import given_activity
 
@@ -260,15 +267,10 @@ def freely_moving(
         require_number(name, parameters[name])
     require_number("coupled_fraction", coupled_fraction, most=1.0)
     require_number("omega_turns_per_min", omega_turns_per_min, most=posture.MOST_TURNS_PER_MIN)
-    if require_number("exposure_s", exposure_s) > interval_s * (1 + 1e-9):
-        raise NiddlError(
-            f"expected exposure_s within a frame of {interval_s:.4g} s, got {exposure_s:g}: lower it, or rate_hz="
-        )
+    require_exposure(exposure_s, interval_s)
     couplings, lags = _require_couplings(coupling), _require_lags(lag_s)
     camera = require_camera(camera)
-    if frames_per_chunk is None:
-        frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
-    frames_per_chunk = require_size("frames_per_chunk", frames_per_chunk, 1)
+    frames_per_chunk = require_frames_per_chunk(frames_per_chunk, sizes)
     times_s = np.arange(frames) * interval_s
     bleach = require_bleaching("bleaching", bleaching, bleaching_time_s, times_s)
 
@@ -318,13 +320,10 @@ def freely_moving(
     resting = (camera.gain * rest_photons).astype(np.float32)
     _nodes.warn_if_clipped(float((resting * (1 + dff)).max()), camera)
 
-    def lazily(draw: Any, arrays: Sequence[np.ndarray], shape: Sequence[int], dtype: type[np.generic]) -> Any:
-        return map_blocks(draw, arrays, shape, dtype, frames_per_chunk, scene=scene)
-
     described: dict[str, Any] = {"t_s": times_s, "frames_per_chunk": frames_per_chunk, "seed": seed}
     source = {"source": f"niddl_xr.{VERB}"}
     recording, clean = _nodes.exposures(
-        lazily(_render_block, [*line, rest_photons * (1 + dff), bleach], sizes, np.float32),
+        map_frames(scene.photons, [*line, rest_photons * (1 + dff), bleach], sizes, np.float32, frames_per_chunk),
         camera,
         voxel_um=voxel.tolist(),
         stream=_CAMERA,
@@ -332,15 +331,16 @@ def freely_moving(
         **described,
     )
     nir, _ = _nodes.exposures(
-        lazily(_transmit_block, [points, angles], (1, *scene.nir_photons.shape), np.float32),
+        map_frames(scene.transmitted, [points, angles], (1, *scene.nir_photons.shape), np.float32, frames_per_chunk),
         NIR_CAMERA,
         voxel_um=[float(voxel[0]), nir_voxel_um, nir_voxel_um],
         stream=_NIR,
         attrs={**source, "channel": "near infrared, transmitted"},
         **described,
     )
-    labels = recording.copy(data=lazily(_label_block, [cells, directions], sizes, np.uint16)).drop_attrs(deep=False)
-    mask = labels.copy(data=lazily(_mask_block, [points, angles], sizes, np.bool_))
+    numbers = map_frames(scene.labels, [cells, directions], sizes, np.uint16, frames_per_chunk)
+    labels = recording.copy(data=numbers).drop_attrs(deep=False)
+    mask = labels.copy(data=map_frames(scene.mask, [points, angles], sizes, np.bool_, frames_per_chunk))
     state = ("t", np.where(np.interp(times_s, gait.time_s, gait.reversing) > 0.5, "reversal", "forward"))
     coords |= {"t": recording["t"], "neuron": cord.names, "state": state}
     positions = crawler.in_space(cells)
@@ -458,25 +458,6 @@ def _ways(
     points, angles, cells, directions = at(times_s)
     ways = at(times_s + exposure_s / 2)[2] - at(times_s - exposure_s / 2)[2]
     return points, angles, cells, directions, ways
-
-
-def _render_block(*arrays: np.ndarray, scene: crawler.Scene) -> np.ndarray:
-    volumes = np.empty((len(arrays[0]), *scene.shape), np.float32)
-    for volume, *state in zip(volumes, *arrays, strict=True):
-        volume[:] = scene.photons(*state)
-    return volumes
-
-
-def _transmit_block(points: np.ndarray, angles: np.ndarray, *, scene: crawler.Scene) -> np.ndarray:
-    return np.stack([scene.transmitted(*state) for state in zip(points, angles, strict=True)])
-
-
-def _label_block(cells: np.ndarray, directions: np.ndarray, *, scene: crawler.Scene) -> np.ndarray:
-    return np.stack([scene.labels(*state) for state in zip(cells, directions, strict=True)])
-
-
-def _mask_block(points: np.ndarray, angles: np.ndarray, *, scene: crawler.Scene) -> np.ndarray:
-    return np.stack([scene.mask(*state) for state in zip(points, angles, strict=True)])
 
 
 def _posture(worm: posture.Crawl, points: np.ndarray, times_s: np.ndarray) -> xr.Dataset:

@@ -10,13 +10,19 @@ import numpy as np
 import xarray as xr
 
 from niddl_xr import schema
-from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes, _swc
-from niddl_xr.simulation._checks import require_bleaching, require_camera, require_number, require_size, require_volume
+from niddl_xr.simulation._checks import (
+    require_bleaching,
+    require_camera,
+    require_frames_per_chunk,
+    require_number,
+    require_size,
+    require_volume,
+)
 from niddl_xr.simulation._kernels import activity, lines, neurite_growth, neurites, rendering
 from niddl_xr.simulation._kernels.tubes import Tube, random_tube
-from niddl_xr.simulation._lazy import map_blocks
+from niddl_xr.simulation._lazy import map_blocks, map_frames
 from niddl_xr.simulation.noise import Camera
 
 VERB = "simulate.neurite"
@@ -203,9 +209,7 @@ def neurite(
     for name in ("background_photons", "stray_photons", "haze", "autofluorescence", "motion_um"):
         require_number(name, parameters[name])
     camera = require_camera(camera)
-    if frames_per_chunk is None:
-        frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
-    frames_per_chunk = require_size("frames_per_chunk", frames_per_chunk, 1)
+    frames_per_chunk = require_frames_per_chunk(frames_per_chunk, sizes)
 
     psf = _require_psf(psf_sigma_um)
     body, arbor = _worm(kind, morphology, sizes, voxel, np.random.default_rng([seed, _GEOMETRY]))
@@ -235,7 +239,7 @@ def neurite(
 
     recording, clean = expose(photons, _CAMERA)
     bright, _ = expose(photons * high_laser, _BRIGHT_CAMERA)
-    labels = map_blocks(_label_block, [drift], sizes, np.int32, frames_per_chunk, scene=scene)
+    labels = map_frames(scene.labels, [drift], sizes, np.int32, frames_per_chunk)
     nodes: dict[str, xr.DataArray | xr.Dataset] = {
         "recording": recording,
         "clean": clean,
@@ -302,10 +306,3 @@ def _render_block(drift: np.ndarray, light: np.ndarray, *, scene: Scene, stray: 
     for volume, moved, strength in zip(volumes, drift, light, strict=True):
         volume[:] = np.float32(strength) * scene.signal(moved) + stray
     return volumes
-
-
-def _label_block(drift: np.ndarray, *, scene: Scene) -> np.ndarray:
-    labels = np.empty((len(drift), *scene.shape), np.int32)
-    for volume, moved in zip(labels, drift, strict=True):
-        volume[:] = scene.labels(moved)
-    return labels

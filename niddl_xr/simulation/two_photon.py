@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from niddl_xr import schema
-from niddl_xr.chunking import CHUNK_BYTES, frames_within
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes
 from niddl_xr.simulation._checks import (
     require_bleaching,
     require_camera,
+    require_frames_per_chunk,
     require_number,
     require_range,
     require_size,
@@ -216,9 +216,7 @@ def two_photon(
     offset_px = require_number("bidirectional_offset_px", bidirectional_offset_px, -sizes[2] / 2, sizes[2] / 2)
     _require_resolvable(neurons, voxel, radii)
     camera = PHOTOMULTIPLIER if camera is None else require_camera(camera)
-    if frames_per_chunk is None:
-        frames_per_chunk = frames_within(sizes, np.dtype(np.float32).itemsize, CHUNK_BYTES)
-    frames_per_chunk = require_size("frames_per_chunk", frames_per_chunk, 1)
+    frames_per_chunk = require_frames_per_chunk(frames_per_chunk, sizes)
     times_s = np.arange(frames) * interval_s
     bleach = require_bleaching("bleaching", bleaching, bleaching_time_s, times_s)
 
