@@ -237,7 +237,7 @@ def freely_moving(
 
     *No coupling.* The other neurons follow, with the same rules, the bends and states of worms of their own, which are
     drawn from the same distributions and never shown: the same spectrum, amplitude and gates, and no relation to this
-    worm. A linear-shift test at 5 % calls 5.3 % of them coupled (300 neurons in 30 recordings of 300 s).
+    worm. A linear-shift test at 5 % calls 6 % of them coupled (300 neurons in 30 recordings of 300 s).
 
     *Light.* By default the glow of the body, the cord and its 14 brightest neurons stand to one another about as in the
     ventral cords that the NIDDL authors publish: 27 counts above the background, 37 and 120 above the body (medians;
