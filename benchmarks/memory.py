@@ -15,7 +15,7 @@ import tempfile
 import pandas as pd
 
 import niddl_xr as nx
-from benchmarks.speed import untrained
+from benchmarks.networks import untrained
 from niddl_xr.schema import make_recording
 
 

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 
 import niddl_xr as nx
+from benchmarks.networks import untrained
 from niddl_xr.chunking import sampled_planes
-from niddl_xr.denoising.denoiser import FORMAT, FORMAT_VERSION
 from niddl_xr.denoising.nn.networks import build_network
 from niddl_xr.denoising.normalisation import estimate
 from niddl_xr.schema import make_recording
@@ -35,20 +35,6 @@ def cpu_seconds(arms: dict[str, Callable[[], object]], repeats: int) -> dict[str
             arm()
             best[name] = min(best[name], time.process_time() - started)
     return best
-
-
-def untrained(network: str) -> nx.Denoiser:
-    """A denoiser with random weights: its speed is that of a trained one."""
-    model = build_network(network, output="linear")
-    card = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "method": "niddl",
-        "network": {"name": network, "options": {"output": "linear"}},
-        "residual": True,
-        "normalisation": "recording",
-    }
-    return nx.Denoiser(card, {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()})
 
 
 def plain_loop(values: np.ndarray, denoiser: nx.Denoiser, memory_format: torch.memory_format) -> np.ndarray:

@@ -50,6 +50,8 @@ def _train(options: argparse.Namespace) -> None:
     denoiser = nx.train(
         nx.open_pairs(options.pairs),
         network=options.network,
+        mode=options.mode,
+        depth=options.depth,
         loss=options.loss,
         epochs=options.epochs,
         time_limit_s=options.time_limit_s,
@@ -66,7 +68,7 @@ def _train(options: argparse.Namespace) -> None:
 def _denoise(options: argparse.Namespace) -> None:
     import niddl_xr as nx
 
-    filters = ("median", "gaussian")
+    filters = ("median", "gaussian", "nlm", "bm3d")
     denoiser = nx.classical(options.denoiser) if options.denoiser in filters else nx.load_denoiser(options.denoiser)
     stored = _open(options).niddl.denoise(
         denoiser,
@@ -131,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="a denoiser from a folder of noisy and clean images")
     train.add_argument("pairs")
     train.add_argument("out", help="file to make, usually *.safetensors")
-    train.add_argument("--network", default="unet_fixed")
+    train.add_argument("--network", default="niddl_fast")
+    train.add_argument("--mode", default="2d", help="2d, 2.5d, 3d, or max_projection")
+    train.add_argument("--depth", type=int, help="planes that the network sees, in the modes 2.5d and 3d")
     train.add_argument("--loss", default="l1")
     train.add_argument("--epochs", type=int, default=30)
     train.add_argument("--time-limit-s", type=float)
@@ -143,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
 
     denoise = commands.add_parser("denoise", help="a recording into a store; the same command resumes")
     denoise.add_argument("recording")
-    denoise.add_argument("denoiser", help="file of a denoiser, or median, or gaussian")
+    denoise.add_argument("denoiser", help="file of a denoiser, or worm-sim, median, gaussian, nlm, bm3d")
     denoise.add_argument("out", help="store to make, usually *.zarr")
     denoise.add_argument("--device", default="auto")
     denoise.add_argument("--precision", default="auto")

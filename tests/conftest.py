@@ -47,11 +47,12 @@ def random_denoiser(network: str = "unet_fixed", *, normalisation: str = "record
     import torch
 
     from niddl_xr.denoising.denoiser import FORMAT, FORMAT_VERSION
-    from niddl_xr.denoising.nn.networks import build_network
+    from niddl_xr.denoising.nn.networks import build_network, network_options
 
+    options = {"output": "linear"} if "output" in network_options(network) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_network(network, output="linear")
+        model = build_network(network, **options)
         for name, parameter in model.named_parameters():
             if name.endswith("weight"):
                 torch.nn.init.kaiming_uniform_(parameter, nonlinearity="relu")
@@ -60,7 +61,7 @@ def random_denoiser(network: str = "unet_fixed", *, normalisation: str = "record
         "format_version": FORMAT_VERSION,
         "method": "niddl",
         "mode": "2d",
-        "network": {"name": network, "options": {"output": "linear"}},
+        "network": {"name": network, "options": options},
         "residual": True,
         "normalisation": normalisation,
         "halo_frames": 0,

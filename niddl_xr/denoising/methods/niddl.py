@@ -1,4 +1,4 @@
-"""NIDDL: supervised denoising plane by plane (Chaudhary, Moon and Lu, Nat Commun 13:5165, 2022)."""
+"""NIDDL: supervised denoising of planes or a few at once (Chaudhary, Moon and Lu, Nat Commun 13:5165, 2022)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from niddl_xr.denoising.normalisation import Normalisation
 from niddl_xr.schema import require_pairs
 
 if TYPE_CHECKING:
+    from niddl_xr.denoising.nn.options import TrainingOptions
     from niddl_xr.denoising.nn.predictor import PlaneRunner
-    from niddl_xr.denoising.nn.training import TrainingOptions
 
 
 def train(data: xr.Dataset, options: TrainingOptions) -> Denoiser:
-    """Train a network on pairs (stack, z, y, x) of noisy and clean images, every plane a sample."""
+    """Train a network on pairs (stack, z, y, x) of noisy and clean images, in the mode of the options."""
     from niddl_xr.denoising.nn.training import train_on_pairs
 
     return train_on_pairs(require_pairs(data), options, method="niddl")

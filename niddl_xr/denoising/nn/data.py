@@ -1,8 +1,9 @@
-"""Pairs as a bank of planes: normalised, targets in the units of the noisy image, patches drawn at random."""
+"""Pairs as stacks of planes: normalised, targets in the units of the noisy image, in memory or read when needed."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,40 +13,137 @@ import xarray as xr
 
 from niddl_xr.chunking import sampled_planes
 from niddl_xr.denoising.normalisation import Normalisation, estimate
-from niddl_xr.schema import NiddlError
+from niddl_xr.metrics import median_snr_db
+from niddl_xr.schema import RECORDING_DIMS, NiddlError
 
 _BLOCK_PX = 4  # planes are averaged over 4×4 pixels before two images are compared, so that noise weighs less
 _LEAST_CORRELATION = 0.05
 _LEAST_STANDARD_ERRORS = 3.0  # in small images, chance correlates more: 1 / sqrt(number of 4×4 means)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stack:
     """One acquisition: planes (z, y, x) as stored, and the maps that bring both halves to one scale.
 
-    ``target = (gain * clean + bias - offset) / scale`` is the clean image in normalised units of the noisy one:
-    laser power and camera differ between the two, and a result must be in the units of the input.
+    A stack of pairs that are larger than the memory holds lazy halves, and is read anew whenever it is needed.
+
+    Attributes
+    ----------
+    noisy, clean
+        (z, y, x) in the stored dtype, in memory or lazy.
+    normalisation
+        Of the noisy half.
+    clean_normalisation
+        Of the clean half, to normalised units of the noisy one: laser power and camera differ between the two, and a
+        result must be in the units of the input.
+    sha256
+        Fingerprint of name and pixels.
+    snr_db
+        Signal to noise of the noisy half, median over sampled planes; NaN where there is no noise to measure.
     """
 
     name: str
-    noisy: np.ndarray
-    clean: np.ndarray
+    noisy: np.ndarray | xr.DataArray
+    clean: np.ndarray | xr.DataArray
     normalisation: Normalisation
-    gain: float
-    bias: float
+    clean_normalisation: Normalisation
+    sha256: str
+    snr_db: float
 
-    def patch(self, window: tuple[int | slice, slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-        """Return a window of the noisy and the clean planes, normalised, float32."""
-        clean = self.clean[window].astype(np.float32) * np.float32(self.gain) + np.float32(self.bias)
-        return self.normalisation.apply(self.noisy[window]), self.normalisation.apply(clean)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of z, y and x."""
+        return self.noisy.shape
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether a window costs no reading."""
+        return isinstance(self.noisy, np.ndarray)
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return noisy and clean planes (z, y, x) in the stored dtype."""
+        return np.asarray(self.noisy), np.asarray(self.clean)
+
+
+def projected(pairs: xr.Dataset) -> xr.Dataset:
+    """Return pairs whose planes are the maximum over z, before anything else happens to them: z of size 1, lazy."""
+    return pairs.max("z", skipna=False, keep_attrs=True).expand_dims(z=1, axis=1)
+
+
+def load_stacks(pairs: xr.Dataset, memory_bytes: int | None = None) -> list[Stack]:
+    """Read all pairs (stack, z, y, x) once, and keep them in memory in their stored dtype if they fit.
+
+    Pairs of more than ``memory_bytes`` (None: no limit) stay where they are.
+
+    A stack whose halves do not resemble each other (correlation of 4×4 means below 0.05, or below three standard
+    errors) is left out with one warning that names it.
+
+    Raises
+    ------
+    NiddlError
+        If a stack holds NaN or is constant, or no stack is usable.
+    """
+    keep = memory_bytes is None or pairs["noisy"].nbytes + pairs["clean"].nbytes <= memory_bytes
+    stacks, unrelated = [], []
+    names = [str(name) for name in pairs["stack"].values] if "stack" in pairs.coords else None
+    for index in range(pairs.sizes["stack"]):
+        name = names[index] if names else str(index)
+        lazy = pairs[["noisy", "clean"]].isel(stack=index)
+        stack, correlation = _load_stack(name, lazy["noisy"], lazy["clean"], keep)
+        if stack is None:
+            unrelated.append(f"{name} (correlation {correlation:.2f})")
+        else:
+            stacks.append(stack)
+    if not stacks:
+        raise NiddlError(
+            f"expected noisy and clean images of the same scene, got {len(unrelated)} stacks that do not resemble "
+            f"each other, {', '.join(unrelated[:5])}; check that the two folders belong together"
+        )
+    if unrelated:
+        warnings.warn(
+            f"left out {len(unrelated)} of {len(unrelated) + len(stacks)} stacks, whose noisy and clean images do "
+            f"not resemble each other: {', '.join(unrelated[:10])}",
+            stacklevel=2,
+        )
+    return stacks
+
+
+def _load_stack(
+    name: str, lazy_noisy: xr.DataArray, lazy_clean: xr.DataArray, keep: bool
+) -> tuple[Stack | None, float]:
+    """Return a stack, None if its halves are of different scenes, and their correlation."""
+    noisy, clean = lazy_noisy.values, lazy_clean.values
+    planes = np.stack([noisy[z] for _, z in sampled_planes(1, len(noisy))])
+    try:
+        normalisation = estimate(planes)
+        estimate(clean)
+        _require_finite(noisy)
+    except NiddlError as error:
+        raise NiddlError(f"stack {name} of the pairs: {error}") from error
+    gain, bias, correlation, related = _match(clean, noisy)
+    if not related:
+        return None, correlation
+    # gain * clean + bias is the clean image in counts of the noisy one; a related stack has a gain above 0.
+    clean_normalisation = Normalisation((normalisation.offset - bias) / gain, normalisation.scale / gain)
+    stack = Stack(
+        name,
+        noisy if keep else lazy_noisy,
+        clean if keep else lazy_clean,
+        normalisation,
+        clean_normalisation,
+        _fingerprint(name, noisy, clean),
+        median_snr_db(planes),
+    )
+    return stack, correlation
 
 
 def _block_means(planes: np.ndarray) -> np.ndarray:
     depth, height, width = planes.shape
     rows, columns = max(1, height // _BLOCK_PX), max(1, width // _BLOCK_PX)
     size_y, size_x = min(height, _BLOCK_PX), min(width, _BLOCK_PX)
-    trimmed = planes[:, : rows * size_y, : columns * size_x].astype(np.float64)
-    means: np.ndarray = trimmed.reshape(depth, rows, size_y, columns, size_x).mean(axis=(2, 4))
+    trimmed = planes[:, : rows * size_y, : columns * size_x]
+    blocks = trimmed.reshape(depth, rows, size_y, columns, size_x)
+    means: np.ndarray = blocks.mean(axis=(2, 4), dtype=np.float64)
     return means.ravel()
 
 
@@ -69,48 +167,29 @@ def _require_finite(planes: np.ndarray) -> None:
         raise NiddlError(f"expected finite counts, got NaN or infinite pixels in its noisy plane {z}; leave it out")
 
 
-def load_stacks(pairs: xr.Dataset) -> list[Stack]:
-    """Read all pairs (stack, z, y, x) into memory in their stored dtype.
+def _fingerprint(name: str, noisy: np.ndarray, clean: np.ndarray) -> str:
+    digest = hashlib.sha256(name.encode())
+    for half in (noisy, clean):
+        digest.update(f"{half.dtype.str} {half.shape}".encode())
+        for plane in half:
+            digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
 
-    A stack whose halves do not resemble each other (correlation of 4×4 means
-    below 0.05, or below three standard errors) is left out with one
-    warning that names it.
 
-    Raises
-    ------
-    NiddlError
-        If a stack holds NaN or is constant, or no stack is usable.
-    """
-    stacks, unrelated = [], []
-    names = [str(name) for name in pairs["stack"].values] if "stack" in pairs.coords else None
-    for index in range(pairs.sizes["stack"]):
-        name = names[index] if names else str(index)
-        noisy = pairs["noisy"].isel(stack=index).values
-        clean = pairs["clean"].isel(stack=index).values
-        planes = np.stack([noisy[z] for _, z in sampled_planes(1, len(noisy))])
-        try:
-            normalisation = estimate(planes)
-            estimate(clean)
-            _require_finite(noisy)
-        except NiddlError as error:
-            raise NiddlError(f"stack {name} of the pairs: {error}") from error
-        gain, bias, correlation, related = _match(clean, noisy)
-        if not related:
-            unrelated.append(f"{name} (correlation {correlation:.2f})")
-            continue
-        stacks.append(Stack(name, noisy, clean, normalisation, gain, bias))
-    if not stacks:
-        raise NiddlError(
-            f"expected noisy and clean images of the same scene, got {len(unrelated)} stacks that do not resemble "
-            f"each other, {', '.join(unrelated[:5])}; check that the two folders belong together"
-        )
-    if unrelated:
-        warnings.warn(
-            f"left out {len(unrelated)} of {len(unrelated) + len(stacks)} stacks, whose noisy and clean images do "
-            f"not resemble each other: {', '.join(unrelated[:10])}",
-            stacklevel=2,
-        )
-    return stacks
+def fingerprint(stacks: Sequence[Stack]) -> str:
+    """Return the sha256 of all pixels and names of the stacks."""
+    return hashlib.sha256("".join(stack.sha256 for stack in stacks).encode()).hexdigest()
+
+
+def snr_range_db(stacks: Sequence[Stack]) -> list[float]:
+    """Return least and greatest signal to noise of the stacks, in dB; empty where none could be measured."""
+    finite = [stack.snr_db for stack in stacks if math.isfinite(stack.snr_db)]
+    return [min(finite), max(finite)] if finite else []
+
+
+def as_recording(planes: np.ndarray) -> xr.DataArray:
+    """Return planes (n, y, x) as a recording of as many frames."""
+    return xr.DataArray(planes[:, None], dims=RECORDING_DIMS)
 
 
 def split_stacks(stacks: Sequence[Stack], validation: float, seed: int) -> tuple[list[Stack], list[Stack]]:
@@ -134,53 +213,3 @@ def split_stacks(stacks: Sequence[Stack], validation: float, seed: int) -> tuple
         [stack for i, stack in enumerate(stacks) if i not in chosen],
         [stack for i, stack in enumerate(stacks) if i in chosen],
     )
-
-
-@dataclass(frozen=True)
-class PatchSampler:
-    """Draws batches of augmented patches from the planes of some stacks.
-
-    Augmentation: flips and quarter turns; a common gain exp(U(-g, g)) and offset U(-o, o) in normalised units, so
-    that the network does not rely on the estimate of offset and scale being exact.
-    """
-
-    stacks: Sequence[Stack]
-    patch_px: int
-    batch: int
-    gain_range: float = 0.3
-    offset_range: float = 0.3
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels the noisy planes hold together."""
-        return sum(stack.noisy.size for stack in self.stacks)
-
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return noisy and clean patches, float32 (batch, 1, y, x)."""
-        noisy = np.empty((self.batch, 1, self.patch_px, self.patch_px), np.float32)
-        clean = np.empty_like(noisy)
-        depths = np.array([len(stack.noisy) for stack in self.stacks])
-        # A plane of a deep stack is as likely as that of a shallow one.
-        chosen = rng.choice(len(self.stacks), size=self.batch, p=depths / depths.sum())
-        for place, index in enumerate(chosen):
-            stack = self.stacks[index]
-            depth, height, width = stack.noisy.shape
-            y, x = rng.integers(height - self.patch_px + 1), rng.integers(width - self.patch_px + 1)
-            window = (int(rng.integers(depth)), slice(y, y + self.patch_px), slice(x, x + self.patch_px))
-            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-            gain = np.float32(np.exp(rng.uniform(-self.gain_range, self.gain_range)))
-            offset = np.float32(rng.uniform(-self.offset_range, self.offset_range))
-            for target, plane in zip((noisy, clean), stack.patch(window), strict=True):
-                turned = np.rot90(plane, turns)
-                target[place, 0] = (turned[:, ::-1] if flip else turned) * gain + offset
-        return noisy, clean
-
-
-def fingerprint(stacks: Sequence[Stack]) -> str:
-    """Return the sha256 of all pixels and names of the stacks."""
-    digest = hashlib.sha256()
-    for stack in stacks:
-        digest.update(stack.name.encode())
-        digest.update(np.ascontiguousarray(stack.noisy).data)
-        digest.update(np.ascontiguousarray(stack.clean).data)
-    return digest.hexdigest()

@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-
-from niddl_xr.denoising.nn.networks._layers import Head, Output, TripleConvolution, Upsample
-from niddl_xr.denoising.nn.networks._plane_network import PlaneNetwork
+from niddl_xr.denoising.nn.networks._layers import Output, Upsampling
+from niddl_xr.denoising.nn.networks._unet import UNet
 
 
-class UNetFixed(PlaneNetwork):
-    """Five levels of width 32, four 2×2 max-poolings, concatenated skips; 314,913 parameters, 21.0 GMAC at 512×512.
+def build(
+    inputs: int = 1,
+    outputs: int = 1,
+    *,
+    output: Output = "relu",
+    kernel_px: int = 3,
+    upsampling: Upsampling = "tensorflow",
+) -> UNet:
+    """Build unet_fixed: five levels of width 32; 314,913 parameters, 21.0 GMAC at 512×512, reach 169 px.
 
-    Source: Chaudhary, Moon and Lu, Nat Commun 13:5165 (2022), the TensorFlow network ``unet_v``. ``reach_px`` is
-    the measured reach of 165 px at the worst pooling phase.
+    Parameters
+    ----------
+    inputs, outputs
+        Planes in and out: 1 and 1 for a plane alone, more for its neighbours in z as channels.
+    output
+        "relu" as in the paper's TensorFlow code, or "linear" as in its torch port and for normalised planes.
+    kernel_px
+        Edge of the convolutions, 3 or 5 pixels; the paper found no gain in 5. The transposed ones follow it.
+    upsampling
+        "tensorflow": the paper's transposed convolution. "torch": the 2×2 one of the authors' port.
     """
-
-    reach_px = 165
-    grid_px = 16
-    bytes_per_pixel = 900
-
-    def __init__(self, channels: int = 1, width: int = 32, levels: int = 5, output: Output = "relu") -> None:
-        super().__init__()
-        self.encoders = nn.ModuleList(
-            TripleConvolution(channels if level == 0 else width, width) for level in range(levels)
-        )
-        self.upsamplers = nn.ModuleList(Upsample(width) for _ in range(levels - 1))
-        self.decoders = nn.ModuleList(TripleConvolution(2 * width, width) for _ in range(levels - 1))
-        self.head = Head(width, channels, output)
-        self.pool = nn.MaxPool2d(2)
-
-    def forward(self, planes: Tensor) -> Tensor:
-        """Map planes (n, channels, y, x) to planes of the same shape; y and x are multiples of ``grid_px``."""
-        features = self.encoders[0](planes)
-        skips = [features]
-        for encoder in self.encoders[1:]:
-            features = encoder(self.pool(features))
-            skips.append(features)
-        skips.pop()
-        for upsample, decoder in zip(self.upsamplers, self.decoders, strict=True):
-            features = decoder(torch.cat([upsample(features), skips.pop()], dim=1))
-        result: Tensor = self.head(features)
-        return result
-
-
-def build(channels: int = 1, output: Output = "relu") -> UNetFixed:
-    """Build UNet_fixed for planes of ``channels`` channels; ``output`` "relu" is the paper's, "linear" its port's."""
-    return UNetFixed(channels=channels, output=output)
+    return UNet(
+        inputs,
+        outputs,
+        widths=(32,) * 5,
+        output=output,
+        kernel_px=kernel_px,
+        upsampling_kind=upsampling,
+        bytes_per_pixel=900,
+    )
