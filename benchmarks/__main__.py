@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 realdata = Path(os.environ.get("NIDDL_XR_REALDATA", "../shared/realdata"))
-commands = [["benchmarks.speed"], ["benchmarks.memory"], ["benchmarks.simulation"]]
+commands = [[f"benchmarks.{name}"] for name in ("speed", "memory", "networks", "training", "simulation")]
+commands.append(["benchmarks.worm_sim", "judge"])
+# The experiments, an hour and a half, have a command of their own: python -m benchmarks.experiments.
 if realdata.is_dir():
     commands += [[f"benchmarks.{name}", "--realdata", str(realdata)] for name in ("w2s", "noise", "motion")]
 for command in commands:

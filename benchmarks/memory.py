@@ -7,7 +7,6 @@ into a store by regions, with a Gaussian filter and, a quarter as long, with une
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import tempfile
 import pandas as pd
 
 import niddl_xr as nx
-from benchmarks.networks import untrained
+from benchmarks.networks import peak_of_this_process_mib, untrained
 from niddl_xr.schema import make_recording
 
 
@@ -28,7 +27,7 @@ def peak_mib(method: str, frames: int) -> float:
     denoiser = nx.classical("gaussian") if method == "gaussian" else untrained("unet_fixed")
     with tempfile.TemporaryDirectory() as folder:
         movie.niddl.denoise(denoiser, to=f"{folder}/clean.zarr", progress=False)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_of_this_process_mib()
 
 
 def main() -> None:
