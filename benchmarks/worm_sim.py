@@ -220,7 +220,7 @@ def judge(arguments: argparse.Namespace) -> None:
         print(f"no real images: {samples} does not exist")
         return
     real = judge_real(denoisers, samples, arguments.pictures)
-    print(real.drop(columns="image").groupby(["subject", "method"], sort=False).median().round(3).to_string())
+    print(real.drop(columns="image").groupby(["subject", "method"], sort=False).mean().round(3).to_string())
 
 
 def main() -> None:

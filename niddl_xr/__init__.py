@@ -23,7 +23,9 @@ _VERBS = {
     "import_niddl": "niddl_xr.denoising",
     "load_denoiser": "niddl_xr.denoising",
     "Denoiser": "niddl_xr.denoising",
+    "SignalToNoiseWarning": "niddl_xr.denoising",
     "networks": "niddl_xr.denoising",
+    "pretrained": "niddl_xr.denoising",
     "snr": "niddl_xr.metrics",
     "compare": "niddl_xr.metrics",
     "plot_frame": "niddl_xr.plots",
@@ -39,10 +41,12 @@ if TYPE_CHECKING:
     from niddl_xr import metrics as metrics
     from niddl_xr import simulation as simulate  # noqa: F401
     from niddl_xr.denoising import Denoiser as Denoiser
+    from niddl_xr.denoising import SignalToNoiseWarning as SignalToNoiseWarning
     from niddl_xr.denoising import denoise as denoise
     from niddl_xr.denoising import import_niddl as import_niddl
     from niddl_xr.denoising import load_denoiser as load_denoiser
     from niddl_xr.denoising import networks as networks
+    from niddl_xr.denoising import pretrained as pretrained
     from niddl_xr.denoising import train as train
     from niddl_xr.denoising.classical import classical as classical
     from niddl_xr.filling import save as save

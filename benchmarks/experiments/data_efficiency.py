@@ -37,7 +37,7 @@ FULL = Size(
     shape=(5, 128, 128),
     w2s_images=(10, 45, 135),
     w2s_test_fields=12,
-    minutes=2,
+    minutes=1.5,
 )
 TRAINING_SEED, TEST_SEED = 200, 201
 

@@ -60,7 +60,7 @@ class Size:
 SMALL = Size(("reference", "low laser"), training_stacks=6, test_stacks=3, shape=(3, 64, 64), minutes=0.03)
 # Fields with much background: in 128 px, which a head fills, its own structure counts as noise, and the SNR falls with
 # the light (medians over 8 stacks: 18, 15 and 15 dB for low laser, reference and high laser; 25, 29 and 33 in 256 px).
-FULL = Size(tuple(CONDITIONS), training_stacks=50, test_stacks=12, shape=(2, 256, 256), minutes=1.6)
+FULL = Size(tuple(CONDITIONS), training_stacks=50, test_stacks=12, shape=(2, 256, 256), minutes=1.2)
 TRAINING_SEED, TEST_SEED = 500, 501
 
 

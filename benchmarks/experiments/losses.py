@@ -34,7 +34,7 @@ class Size:
 
 
 SMALL = Size(5, test_stacks=2, shape=(3, 64, 64), w2s_images=3, w2s_test_fields=1, minutes=0.02)
-FULL = Size(60, test_stacks=12, shape=(5, 128, 128), w2s_images=135, w2s_test_fields=12, minutes=1.2)
+FULL = Size(60, test_stacks=12, shape=(5, 128, 128), w2s_images=135, w2s_test_fields=12, minutes=1)
 TRAINING_SEED, TEST_SEED = 400, 401
 
 

@@ -30,7 +30,7 @@ class Size:
 
 MODES = (("2d", None), ("2.5d", 3), ("3d", 3))
 SMALL = Size(MODES, (100,), training_stacks=5, test_stacks=3, shape=(4, 64, 64), minutes=0.04)
-FULL = Size(MODES, (50, 500), training_stacks=60, test_stacks=12, shape=(8, 128, 128), minutes=3.5)
+FULL = Size(MODES, (50, 500), training_stacks=60, test_stacks=12, shape=(8, 128, 128), minutes=2.5)
 TRAINING_SEED, TEST_SEED = 300, 301
 
 

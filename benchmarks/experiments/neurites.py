@@ -36,7 +36,7 @@ class Size:
 
 
 SMALL = Size((2,), worms=2, training_stacks=8, edge_px=96, minutes=0.04)
-FULL = Size((0.5, 1, 2, 5), worms=6, training_stacks=200, edge_px=192, minutes=4)
+FULL = Size((0.5, 1, 2, 5), worms=6, training_stacks=200, edge_px=192, minutes=3)
 KINDS = ("pvd", "touch")
 TRAINING_PHOTONS = (0.8, 40.0)  # of a neurite 0.8 µm wide, which has 1.8 times the light of one of 0.6 µm
 TRAINING_SEED, TEST_SEED = 700, 750

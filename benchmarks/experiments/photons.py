@@ -42,7 +42,7 @@ FULL = Size(
     shape=(5, 128, 128),
     frames=40,
     neurons=40,
-    minutes=6,
+    minutes=4,
 )
 RATE_HZ = 1.0  # few frames, but as many changes of activity as they can show
 TRAINING_SEED, TEST_SEED, RECORDING_SEED = 100, 101, 102

@@ -53,8 +53,8 @@ FULL = Size(
     shape=(10, 96, 128),
     frames=60,
     neurons=60,
-    minutes=6,
-    projection_minutes=3,
+    minutes=4,
+    projection_minutes=2,
 )
 RECORDING_SEED = 600
 CONDITIONS = ("view", "motion", "peak_photons")

@@ -7,33 +7,36 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 import numpy as np
 import xarray as xr
 
-from niddl_xr.chunking import CHUNK_BYTES, blocks_for_looking, frames_within, map_regions, sampled_planes
-from niddl_xr.denoising.classical import FILTERS, FilterRunner
+from niddl_xr.chunking import blocks_for_looking, map_regions
+from niddl_xr.denoising.classical import FILTERS, ONE_AT_A_TIME, FilterRunner
 from niddl_xr.denoising.denoiser import Denoiser, Reference, load_denoiser
 from niddl_xr.denoising.methods import method_module
-from niddl_xr.denoising.normalisation import IDENTITY, Normalisation, estimate
+from niddl_xr.denoising.normalisation import Units
+from niddl_xr.denoising.preparation import Preparation, PrepareOnWorker, chunked, prepare, prepare_and_warn, sample
+from niddl_xr.denoising.projection import maximum_projection
+from niddl_xr.denoising.suitability import SignalToNoiseWarning, check_voxel_um
 from niddl_xr.filling import active_client, begin_and_fill, identity
-from niddl_xr.schema import NiddlError, require_recording, voxel_um, with_history
+from niddl_xr.schema import NiddlError, require_recording, with_history
 
 if TYPE_CHECKING:
     import dask.array as da
 
-Runner = Callable[[np.ndarray, Normalisation], np.ndarray]
+Runner = Callable[[np.ndarray, Units], np.ndarray]
 MANTISSA_BITS = 10  # decision 4.1: 4.1 times smaller, relative error below 0.05 %
 COARSEST_STEP = 2.0**-3  # counts: bright pixels, too, stay within 1/16 of a count
 LARGEST_COUNT = 2**24
 DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-VOXEL_TOLERANCE = 1.5  # beyond this ratio a network meets cells of a size that it never saw
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
@@ -52,14 +55,6 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """What is fixed once per recording, so that no region differs from its neighbour."""
-
-    normalisation: Normalisation
-    precision: str
-
-
-@dataclass(frozen=True)
 class _Place:
     """Where and how a denoiser runs."""
 
@@ -75,7 +70,8 @@ def _runner(place: _Place) -> tuple[Runner, AbstractContextManager[Any]]:
     """Load a denoiser once per process and device; the lock keeps dask's threads from sharing its cores."""
     denoiser = place.reference.resolve()
     if denoiser.method in FILTERS:
-        return FilterRunner(denoiser), nullcontext()  # scipy's filters run beside each other
+        # The filters of scipy and scikit-image run beside each other.
+        return FilterRunner(denoiser), Lock() if denoiser.method in ONE_AT_A_TIME else nullcontext()
     runner: Runner = method_module(denoiser.method).runner(
         denoiser, place.device, place.precision, place.memory_bytes, _threads(place.processes_per_machine)
     )
@@ -90,7 +86,7 @@ def _threads(processes: int | None) -> int | None:
     return max(1, CPU_COUNT // processes)
 
 
-def _denoise(block: np.ndarray, place: _Place, normalisation: Normalisation) -> np.ndarray:
+def _denoise(block: np.ndarray, place: _Place, units: Units) -> np.ndarray:
     """Denoise frames (t + 2 halo, z, y, x) of counts to float32 (t, z, y, x)."""
     if block.dtype.kind == "f" and not np.all(np.isfinite(block)):
         bad = int(block.size - np.isfinite(block).sum())
@@ -105,7 +101,7 @@ def _denoise(block: np.ndarray, place: _Place, normalisation: Normalisation) -> 
         )
     runner, lock = _runner(place)
     with lock:
-        return rounded(np.ascontiguousarray(runner(block, normalisation), dtype=np.float32))
+        return rounded(np.ascontiguousarray(runner(block, units), dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -113,35 +109,15 @@ class _DenoiseRegion:
     """The work on one region, small enough to travel."""
 
     place: _Place
-    normalisation: Normalisation
+    units: Units
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        return _denoise(block, self.place, self.normalisation)
+        return _denoise(block, self.place, self.units)
 
 
 def _denoise_lazily(block: np.ndarray, *, place: _Place, preparation: Preparation) -> np.ndarray:
     chosen = _Place(place.reference, place.device, preparation.precision, place.memory_bytes)
-    return _denoise(block, chosen, preparation.normalisation)
-
-
-def _prepare(planes: np.ndarray, reference: Reference, device: str, precision: str) -> Preparation:
-    denoiser = reference.resolve()
-    normalisation = estimate(planes) if denoiser.normalised else IDENTITY
-    if denoiser.method in FILTERS:
-        return Preparation(normalisation, "float32")
-    choose = method_module(denoiser.method).choose_precision
-    return Preparation(normalisation, choose(denoiser, planes, normalisation, device, precision))
-
-
-@dataclass(frozen=True)
-class _PrepareOnWorker:
-    planes: da.Array
-    reference: Reference
-    device: str
-    precision: str
-
-    def __call__(self) -> Preparation:
-        return _prepare(self.planes.compute(scheduler="synchronous"), self.reference, self.device, self.precision)
+    return _denoise(block, chosen, preparation.units)
 
 
 def denoise(
@@ -187,15 +163,16 @@ def denoise(
     progress, pyramid
         Show a progress bar; write pyramid levels.
     check_voxel
-        Refuse a recording whose voxels differ by more than a factor of 1.5 from those of the training.
+        Refuse a recording whose voxels differ by more than a factor of 1.5 from those of the training: along y and x,
+        and along z where the network sees neighbouring planes.
 
     Returns
     -------
     xarray.DataArray
         Same dims, coordinates and attributes (in a store named "F"), float32, in the units of the input, rounded to
-        10 mantissa bits and
-        never coarser than 1/8 count. Offset and scale are fixed once per recording, so that blocks have no baseline
-        of their own.
+        10 mantissa bits and never coarser than 1/8 count. Offset and scale are fixed once per recording, so that blocks
+        have no baseline of their own. A denoiser of maximum projections gives z of size 1: the maximum along z is taken
+        first, and z is the mean of the planes' z; a recording of one plane is taken to be a projection.
 
     Raises
     ------
@@ -203,6 +180,12 @@ def denoise(
         For NaN, a constant recording, or a denoiser that was trained for other voxels.
     FileExistsError
         If ``to`` holds something else.
+
+    Warns
+    -----
+    SignalToNoiseWarning
+        Where the signal to noise of the recording (median of 16 planes, see :func:`niddl_xr.snr`) lies more than 1 dB
+        outside that of the training: when the work begins, for a lazy result when it is first looked at.
 
     Examples
     --------
@@ -213,7 +196,10 @@ def denoise(
     if not isinstance(denoiser, Denoiser):
         denoiser = load_denoiser(denoiser)
     if check_voxel:
-        _check_voxel(recording, denoiser)
+        check_voxel_um(recording, denoiser)
+    projected_planes = recording.sizes["z"] if denoiser.projects else 1
+    if projected_planes > 1:
+        recording = maximum_projection(recording)  # all that follows sees the projection alone
     memory_bytes = _memory_bytes(memory)
     place = _Place(Reference(denoiser), device, precision, memory_bytes)
     parameters = {
@@ -223,21 +209,24 @@ def denoise(
         "precision": precision,
         "memory": memory,
     }
+    if projected_planes > 1:
+        parameters["projection"] = {"kind": "maximum", "along": "z", "planes": projected_planes}
     client = active_client(client)
     if client is not None:
         from niddl_xr.denoising.cluster import DenoiserPlugin
 
         client.register_plugin(DenoiserPlugin(denoiser))
-    planes = _sample(recording)
+    planes = sample(recording)
     if to is None:
         return _lazy(recording, place, planes, parameters, denoiser)
     preparation, place = _fixed(place, planes, client)
+    if message := preparation.unusual:
+        warn(message, SignalToNoiseWarning, stacklevel=2)
     job = {
         "verb": "denoise",
         "recording": identity(recording),
         "denoiser_sha256": denoiser.sha256,
-        "offset": preparation.normalisation.offset,
-        "scale": preparation.normalisation.scale,
+        **asdict(preparation.units),
         "precision": preparation.precision,
         "pyramid": bool(pyramid),
     }
@@ -246,7 +235,7 @@ def denoise(
         Path(to),
         np.dtype(np.float32),
         job,
-        _DenoiseRegion(place, preparation.normalisation),
+        _DenoiseRegion(place, preparation.units),
         parameters=parameters,
         pyramid=pyramid,
         halo_frames=denoiser.halo_frames,
@@ -269,8 +258,8 @@ def _lazy(
 ) -> xr.DataArray:
     from dask.delayed import delayed
 
-    frames = _chunked(recording).rechunk(blocks_for_looking(recording.shape, denoiser.planewise))
-    preparation = delayed(_prepare, pure=True)(planes, place.reference, place.device, place.precision)
+    frames = chunked(recording).rechunk(blocks_for_looking(recording.shape, denoiser.planewise))
+    preparation = delayed(prepare_and_warn, pure=True)(planes, place.reference, place.device, place.precision)
     result = map_regions(
         _denoise_lazily, frames, denoiser.halo_frames, np.float32, place=place, preparation=preparation
     )
@@ -283,35 +272,16 @@ def _fixed(place: _Place, planes: da.Array, client: Any) -> tuple[Preparation, _
     """Decide offset, scale and precision where the work will run."""
     processes = None
     if client is None:
-        preparation = _prepare(planes.compute(), place.reference, place.device, place.precision)
+        preparation = prepare(planes.compute(), place.reference, place.device, place.precision)
     else:
         from dask.base import optimize
 
         (lazy,) = optimize(planes)
-        task = _PrepareOnWorker(lazy, place.reference, place.device, place.precision)
+        task = PrepareOnWorker(lazy, place.reference, place.device, place.precision)
         preparation = client.submit(task, pure=False).result()
         hosts = Counter(worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
         processes = max(hosts.values())
     return preparation, _Place(place.reference, place.device, preparation.precision, place.memory_bytes, processes)
-
-
-def _chunked(recording: xr.DataArray) -> da.Array:
-    if recording.chunks is not None:
-        data: da.Array = recording.data
-    else:
-        frames = frames_within(recording.shape[1:], recording.dtype.itemsize, CHUNK_BYTES)
-        data = recording.chunk(t=frames).data
-    return data
-
-
-def _sample(recording: xr.DataArray) -> da.Array:
-    """Return the lazy planes (n, y, x) that offset and scale are estimated from."""
-    import dask.array as da
-
-    frames = _chunked(recording)
-    places = sampled_planes(recording.sizes["t"], recording.sizes["z"])
-    planes: da.Array = da.stack([frames[t, z] for t, z in places]).rechunk(-1)
-    return planes
 
 
 def _memory_bytes(memory: int | str | None) -> int | None:
@@ -326,16 +296,3 @@ def _memory_bytes(memory: int | str | None) -> int | None:
     if value <= 0:
         raise NiddlError(f"expected memory of more than 0 bytes, got {memory!r}")
     return value
-
-
-def _check_voxel(recording: xr.DataArray, denoiser: Denoiser) -> None:
-    trained = denoiser.card.get("data", {}).get("voxel_um", {})
-    ours = voxel_um(recording)
-    for dim in ("y", "x"):
-        if dim in trained and dim in ours:
-            ratio = ours[dim] / trained[dim]
-            if not 1 / VOXEL_TOLERANCE <= ratio <= VOXEL_TOLERANCE:
-                raise NiddlError(
-                    f"the denoiser was trained for voxels of {trained[dim]:.3g} µm along {dim}, the recording has "
-                    f"{ours[dim]:.3g} µm: resample it, train on images of its own, or say check_voxel=False"
-                )

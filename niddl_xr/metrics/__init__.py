@@ -1,14 +1,19 @@
 """Measures of quality: of images, of traces, and of the differences between methods."""
 
-from niddl_xr.metrics.images import affine_match, compare, mae, psnr, rmse, snr, ssim
-from niddl_xr.metrics.statistics import holm, paired_wilcoxon
+from niddl_xr.metrics.comparison import compare, compare_paired
+from niddl_xr.metrics.images import affine_match, mae, psnr, rmse, ssim
+from niddl_xr.metrics.signal import median_snr_db, snr
+from niddl_xr.metrics.statistics import hodges_lehmann, holm, paired_wilcoxon
 from niddl_xr.metrics.traces import trace_metrics
 
 __all__ = [
     "affine_match",
     "compare",
+    "compare_paired",
+    "hodges_lehmann",
     "holm",
     "mae",
+    "median_snr_db",
     "paired_wilcoxon",
     "psnr",
     "rmse",

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, median_filter
 
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
@@ -106,16 +105,3 @@ def signal_and_noise(image: np.ndarray, foreground_fraction: float, saturation: 
     contrast = foreground - background
     ratio_db = float(20 * np.log10(contrast / noise_sd)) if noise_sd > 0 and contrast > 0 else float("nan")
     return SignalAndNoise(ratio_db, foreground, background, noise_sd, saturated)
-
-
-def median_3x3(plane: np.ndarray) -> np.ndarray:
-    """Return a plane (y, x) after a 3 x 3 median; edges are continued by reflection."""
-    return np.asarray(median_filter(plane.astype(np.float32, copy=False), size=3))
-
-
-def gaussian_1px(plane: np.ndarray) -> np.ndarray:
-    """Return a plane (y, x) after a Gaussian of sigma 1 px; edges are continued by reflection."""
-    return np.asarray(gaussian_filter(plane.astype(np.float32, copy=False), sigma=1.0))
-
-
-BASELINES = {"median 3x3": median_3x3, "gaussian sigma 1": gaussian_1px}

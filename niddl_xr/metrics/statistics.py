@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,6 +12,9 @@ from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Alternative = Literal["two-sided", "greater", "less"]
+LARGEST_EXACT = 50  # units up to which the distribution of the rank sum is computed; 2**50 is exact in float64
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -54,22 +58,85 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def hodges_lehmann(
+    differences: Sequence[float] | np.ndarray, *, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Estimate the typical difference, with the confidence interval that belongs to Wilcoxon's signed-rank test.
+
+    Parameters
+    ----------
+    differences
+        (unit,), in any unit, without NaN; taken to be spread evenly around their middle, as the test does.
+    confidence
+        Of the two-sided interval, 0 to 1. The interval covers at least as much; fewer than 6 units cannot give 0.95.
+
+    Returns
+    -------
+    tuple of float
+        The median of the means of all pairs (each difference with itself included), and the interval's ends, in the
+        unit of ``differences``. The ends are -inf and inf where there are too few units, all NaN where there are none.
+
+    Raises
+    ------
+    NiddlError
+        For a confidence outside 0 to 1.
+
+    Notes
+    -----
+    Hodges & Lehmann, Ann. Math. Stat. 34:598 (1963); the interval of Hollander, Wolfe & Chicken, *Nonparametric
+    Statistical Methods*, section 3.3: of the sorted means of pairs, those whose rank the rank sum leaves in with the
+    wanted confidence, exactly up to 50 units, from the normal distribution beyond.
+
+    Examples
+    --------
+    >>> hodges_lehmann([1.0, 1.5, 2.0, 2.5, 3.0, 3.5])
+    (2.25, 1.0, 3.5)
+    """
+    if not 0 < confidence < 1:
+        raise NiddlError(f"expected confidence as a number between 0 and 1, such as 0.95, got {confidence}")
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size == 0:
+        return float("nan"), float("nan"), float("nan")
+    first, second = np.triu_indices(values.size)
+    means = np.sort((values[first] + values[second]) / 2)
+    below = _rank_sum_quantile(values.size, (1 - confidence) / 2)
+    low, high = (means[below], means[-1 - below]) if below >= 0 else (-np.inf, np.inf)
+    return float(np.median(means)), float(low), float(high)
+
+
+def _rank_sum_quantile(units: int, tail: float) -> int:
+    """Return the largest k that the signed-rank sum stays within with a chance of ``tail`` or less; -1 for none."""
+    total = units * (units + 1) // 2
+    if units > LARGEST_EXACT:
+        from scipy.stats import norm
+
+        spread = np.sqrt(units * (units + 1) * (2 * units + 1) / 24)
+        return int(np.floor(total / 2 + norm.ppf(tail) * spread - 0.5))  # 0.5: the sum is a whole number
+    ways = np.zeros(total + 1)
+    ways[0] = 1
+    for rank in range(1, units + 1):  # each rank is in the sum or not
+        ways[rank:] += ways[:-rank].copy()
+    return int(np.searchsorted(np.cumsum(ways), tail * 2.0**units, side="right")) - 1
+
+
 def paired_wilcoxon(
     table: pd.DataFrame,
     *,
-    reference: str,
+    reference: str | None = None,
     value: str = "PSNR_dB",
     unit: str = "plane",
-    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+    alternative: Alternative = "two-sided",
+    confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Test each method against a reference over the same planes, stacks or neurons.
+    """Test methods against one of them, or all against each other, over the same planes, stacks or neurons.
 
     Parameters
     ----------
     table
         Long table with the columns ``name`` (method), ``unit`` and ``value``, as of ``compare(..., per_plane=True)``.
     reference
-        Name of the method that the others are held against, such as "raw" or the best baseline.
+        Name of the method that the others are held against, such as "raw" or the best baseline. None: every pair of
+        methods is tested.
     value
         Column to test.
     unit
@@ -77,32 +144,39 @@ def paired_wilcoxon(
         stack or frame are not independent, so choose "stack_index" or "t_index" where there are several.
     alternative
         "greater" asks whether the method's values are larger than those of the reference.
+    confidence
+        Of the interval of the difference, always two-sided and for this difference alone: Holm's correction is not
+        in it.
 
     Returns
     -------
     pandas.DataFrame
-        One row per method other than the reference, in the order of the table: ``median_difference`` (method minus
-        reference, in the unit of ``value``), ``units`` (pairs without NaN), ``statistic`` and ``p`` of Wilcoxon's
-        signed-rank test, and ``p_holm``, corrected for the number of methods. Without any difference in any unit p
-        is 1; without pairs it is NaN.
+        One row per method other than the reference, in the order of the table; without a reference one per pair,
+        with the index (``name``, ``reference``), the later method of the table first. Columns: ``median_difference``
+        (method minus reference, in the unit of ``value``); ``hodges_lehmann``, ``confidence_low``,
+        ``confidence_high``, the typical difference and its interval, see :func:`hodges_lehmann`; ``units`` (pairs
+        without NaN); ``statistic`` and ``p`` of Wilcoxon's signed-rank test; ``p_holm``, corrected for the number of
+        rows. Without any difference in any unit p is 1; without pairs it is NaN. Infinite values (the PSNR of an
+        image that equals the truth) are left out as NaN is.
 
     Raises
     ------
     NiddlError
-        For missing columns, and for a reference that is not in the table.
+        For missing columns, a reference that is not in the table, and fewer than two methods.
 
     Notes
     -----
-    Zero differences are left out (Wilcoxon, Biometrics Bull. 1:80, 1945), by scipy.stats.wilcoxon. With n units the
-    smallest two-sided p is 2^(1 - n): fewer than 6 units cannot reach 0.05.
+    Zero differences are left out of the test (Wilcoxon, Biometrics Bull. 1:80, 1945), by scipy.stats.wilcoxon, not
+    out of the interval. With n units the smallest two-sided p is 2^(1 - n): fewer than 6 units cannot reach 0.05, and
+    the interval is infinite.
 
     Examples
     --------
     >>> import pandas as pd
     >>> rows = [("raw", k, 30.0 + k) for k in range(8)] + [("net", k, 31.5 + 1.1 * k) for k in range(8)]
     >>> result = paired_wilcoxon(pd.DataFrame(rows, columns=["name", "plane", "PSNR_dB"]), reference="raw")
-    >>> float(result.loc["net", "p_holm"])
-    0.0078125
+    >>> result.loc["net", ["p_holm", "confidence_low"]].round(4).tolist()
+    [0.0078, 1.6]
     """
     import pandas as pd
 
@@ -112,25 +186,48 @@ def paired_wilcoxon(
             f"expected the columns name, {unit} and {value}, got {list(table.columns)}: missing {sorted(missing)}; "
             "see compare(..., per_plane=True)"
         )
-    wide = table.pivot_table(index=unit, columns="name", values=value, aggfunc="mean", sort=False, dropna=False)
-    if reference not in wide:
-        raise NiddlError(f"expected a reference out of {list(wide.columns)}, got {reference!r}")
-    names = [name for name in table["name"].unique() if name != reference]
-    rows = [_signed_rank((wide[name] - wide[reference]).dropna().to_numpy(float), alternative) for name in names]
-    result = pd.DataFrame(rows, columns=["median_difference", "units", "statistic", "p"])
-    result.index = pd.Index(names, name="name")
+    names = list(table["name"].unique())
+    if reference is not None and reference not in names:
+        raise NiddlError(f"expected a reference out of {names}, got {reference!r}")
+    if len(names) < 2:
+        raise NiddlError(f"expected two methods or more to compare, got {names}; see compare(..., per_plane=True)")
+    finite = table.assign(**{value: table[value].where(np.isfinite(table[value]))})
+    wide = finite.pivot_table(index=unit, columns="name", values=value, aggfunc="mean", sort=False, dropna=False)
+    if reference is None:
+        pairs = [(second, first) for first, second in combinations(names, 2)]
+    else:
+        pairs = [(name, reference) for name in names if name != reference]
+    differences = [(wide[name] - wide[other]).dropna().to_numpy(float) for name, other in pairs]
+    result = pd.DataFrame(
+        [_judge(values, alternative, confidence) for values in differences],
+        columns=[
+            "median_difference",
+            "hodges_lehmann",
+            "confidence_low",
+            "confidence_high",
+            "units",
+            "statistic",
+            "p",
+        ],
+    )
+    if reference is None:
+        result.index = pd.MultiIndex.from_tuples(pairs, names=["name", "reference"])
+    else:
+        result.index = pd.Index([name for name, _ in pairs], name="name")
     result["p_holm"] = holm(result["p"].to_numpy(float))
     return result
 
 
-def _signed_rank(
-    differences: np.ndarray, alternative: Literal["two-sided", "greater", "less"]
-) -> tuple[float, int, float, float]:
+def _judge(
+    differences: np.ndarray, alternative: Alternative, confidence: float
+) -> tuple[float, float, float, float, int, float, float]:
     from scipy.stats import wilcoxon
 
+    estimate = hodges_lehmann(differences, confidence=confidence)
     if differences.size == 0:
-        return float("nan"), 0, float("nan"), float("nan")
+        return float("nan"), *estimate, 0, float("nan"), float("nan")
+    median = float(np.median(differences))
     if not np.any(differences):
-        return 0.0, differences.size, 0.0, 1.0
+        return median, *estimate, differences.size, 0.0, 1.0
     test = wilcoxon(differences, alternative=alternative)
-    return float(np.median(differences)), differences.size, float(test.statistic), float(test.pvalue)
+    return median, *estimate, differences.size, float(test.statistic), float(test.pvalue)

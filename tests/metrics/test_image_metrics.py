@@ -2,6 +2,7 @@
 
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -187,6 +188,21 @@ def test_compare_takes_pairs():
     assert set(table["name"]) == {"raw"}
 
 
+@pytest.mark.parametrize("reference", ["raw", None])
+def test_compare_paired_is_both_steps_in_one(reference):
+    images, truth = {"raw": movie(2), "net": 0.5 * (movie(1) + movie(2))}, movie(1)
+    options = {"value": "RMSE", "unit": "t_index", "alternative": "less", "confidence": 0.8}
+    result = metrics.compare_paired(images, truth, reference=reference, max_planes=None, **options)
+    table = metrics.compare(images, truth, max_planes=None, per_plane=True)
+    expected = metrics.paired_wilcoxon(table, reference=reference, **options)
+    pd.testing.assert_frame_equal(result, expected)
+    assert len(result) == (3 if reference else 6)
+    assert (result["units"] == 5).all()
+    better = result.loc["net"] if reference else result.loc[("net", "raw")]
+    assert better["confidence_high"] < 0
+    assert better["p"] == pytest.approx(1 / 32)  # all of five differences on one side
+
+
 def test_compare_without_a_truth_gives_signal_to_noise():
     table = metrics.compare({"raw": noise(), "half": 0.5 * noise()})
     assert table.index.tolist() == ["raw", "median 3x3", "gaussian sigma 1", "half"]
@@ -219,56 +235,8 @@ def test_compare_without_a_truth_gives_signal_to_noise():
             r"an array of shape \(5, 3, 13, 17\); see niddl_xr.from",
         ),
         (lambda: metrics.ssim(IMAGE[:9], TRUTH[:9]), "expected planes of at least 11 x 11 px, the window of SSIM, got"),
-        (lambda: metrics.snr(movie()[0]), "expected dims"),
-        (lambda: metrics.snr(movie(), per="t"), 'expected per="frame" or "plane", got \'t\''),
-        (lambda: metrics.snr(movie(), foreground_fraction=0.7), "foreground_fraction above 0 and below 0.5"),
-        (lambda: metrics.snr(movie(), max_frames=0), "expected max_frames of 1 or more, or None for all, got 0"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(call, message):
     with pytest.raises(NiddlError, match=message):
         call()
-
-
-def test_snr_by_algebra():
-    bright = noise()
-    bright.values.reshape(2, 3, -1)[..., :240] = 1400.0  # exactly the brightest 1 % of each plane and frame
-    for per, dims in (("frame", ("t",)), ("plane", ("t", "z"))):
-        table = metrics.snr(bright, per=per)
-        assert table["snr_dB"].dims == dims
-        np.testing.assert_allclose(table["foreground"], 1400.0)
-        np.testing.assert_allclose(table["background"], 400.0, atol=0.5)
-        np.testing.assert_allclose(table["noise_sd"], 10.0, rtol=0.03)
-        np.testing.assert_allclose(table["snr_dB"], 40.0, atol=0.3)  # 20 log10(1000 / 10)
-        assert not table["saturated"].any()
-
-
-def test_snr_of_noise_alone():
-    # The brightest 1 % of a normal distribution lie 2.665 SD above its mean.
-    np.testing.assert_allclose(metrics.snr(noise())["snr_dB"], 20 * np.log10(2.665), atol=0.2)
-
-
-def test_snr_of_a_constant_image_is_nan():
-    assert metrics.snr(xr.full_like(noise((2, 1, 6, 7)), 400))["snr_dB"].isnull().all()
-
-
-def test_snr_leaves_out_what_is_not_finite():
-    full, cut = noise((1, 1, 40, 50)), noise((1, 1, 40, 50))
-    cut.values[..., :8] = np.nan
-    xr.testing.assert_allclose(metrics.snr(cut), metrics.snr(full[..., 8:]))
-    assert metrics.snr(xr.full_like(full, np.nan))["background"].isnull().all()
-
-
-def test_snr_measures_frames_spread_over_the_recording():
-    recording = movie().assign_coords(t=[0.0, 0.5, 1.0, 1.5, 2.0])
-    assert metrics.snr(recording, max_frames=3)["t"].values.tolist() == [0.0, 1.0, 2.0]
-    xr.testing.assert_allclose(metrics.snr(recording.chunk(t=2, y=4)), metrics.snr(recording))
-
-
-@pytest.mark.parametrize(("limit", "saturation"), [(65535, None), (4095, 4095)])
-def test_saturation_is_told(limit, saturation):
-    recording = xr.full_like(noise((2, 1, 10, 20)), 500).astype(np.uint16)
-    recording.values[:, :, 0, :4] = limit
-    with pytest.warns(UserWarning, match=rf"2 % of the pixels are saturated \(at or above {limit}\)"):
-        table = metrics.snr(recording, saturation=saturation)
-    np.testing.assert_allclose(table["saturated"], 0.02)
