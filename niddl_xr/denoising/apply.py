@@ -22,7 +22,15 @@ from niddl_xr.denoising.classical import FILTERS, ONE_AT_A_TIME, FilterRunner
 from niddl_xr.denoising.denoiser import Denoiser, Reference, load_denoiser
 from niddl_xr.denoising.methods import method_module
 from niddl_xr.denoising.normalisation import Units
-from niddl_xr.denoising.preparation import Preparation, PrepareOnWorker, chunked, prepare, prepare_and_warn, sample
+from niddl_xr.denoising.preparation import (
+    Call,
+    Preparation,
+    PrepareOnWorker,
+    chunked,
+    prepare,
+    prepare_and_warn,
+    sample,
+)
 from niddl_xr.denoising.projection import maximum_projection
 from niddl_xr.denoising.suitability import SignalToNoiseWarning, check_voxel_um
 from niddl_xr.filling import active_client, begin_and_fill, identity
@@ -97,7 +105,7 @@ def _denoise(block: np.ndarray, place: _Place, units: Units) -> np.ndarray:
     if block.dtype.kind in "ui" and block.dtype.itemsize > 2 and np.abs(block.astype(np.float64)).max() > LARGEST_COUNT:
         raise NiddlError(
             f"expected counts up to {LARGEST_COUNT:,}, beyond which float32 cannot tell neighbours apart, got "
-            f"{int(block.max()):,}; subtract an offset first"
+            f"{max(int(block.min()), int(block.max()), key=abs):,}; subtract an offset first"
         )
     runner, lock = _runner(place)
     with lock:
@@ -145,7 +153,7 @@ def denoise(
     recording
         Dims (t, z, y, x), any integer or float dtype, at least one frame of any size; NaN is an error.
     denoiser
-        A :class:`Denoiser`, or the path of one.
+        A :class:`Denoiser`, the path of one, or a name out of :func:`niddl_xr.pretrained`.
     to
         Store to write, usually ``*.zarr``.
     device
@@ -185,7 +193,7 @@ def denoise(
     -----
     SignalToNoiseWarning
         Where the signal to noise of the recording (median of 16 planes, see :func:`niddl_xr.snr`) lies more than 1 dB
-        outside that of the training: when the work begins, for a lazy result when it is first looked at.
+        outside that of the training: when the work begins, for a lazy result once, when it is first looked at.
 
     Examples
     --------
@@ -259,7 +267,9 @@ def _lazy(
     from dask.delayed import delayed
 
     frames = chunked(recording).rechunk(blocks_for_looking(recording.shape, denoiser.planewise))
-    preparation = delayed(prepare_and_warn, pure=True)(planes, place.reference, place.device, place.precision)
+    preparation = delayed(prepare_and_warn, pure=True)(
+        planes, place.reference, place.device, place.precision, place.memory_bytes, Call()
+    )
     result = map_regions(
         _denoise_lazily, frames, denoiser.halo_frames, np.float32, place=place, preparation=preparation
     )
@@ -272,12 +282,12 @@ def _fixed(place: _Place, planes: da.Array, client: Any) -> tuple[Preparation, _
     """Decide offset, scale and precision where the work will run."""
     processes = None
     if client is None:
-        preparation = prepare(planes.compute(), place.reference, place.device, place.precision)
+        preparation = prepare(planes.compute(), place.reference, place.device, place.precision, place.memory_bytes)
     else:
         from dask.base import optimize
 
         (lazy,) = optimize(planes)
-        task = PrepareOnWorker(lazy, place.reference, place.device, place.precision)
+        task = PrepareOnWorker(lazy, place.reference, place.device, place.precision, place.memory_bytes)
         preparation = client.submit(task, pure=False).result()
         hosts = Counter(worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
         processes = max(hosts.values())

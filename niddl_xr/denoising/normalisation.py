@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from niddl_xr.metrics.photon_transfer import noise_of_planes
+from niddl_xr.metrics.photon_transfer import DETAIL, noise_of_planes
 from niddl_xr.schema import NiddlError
 
 # Of a normal distribution, this many standard deviations lie between the percentiles 0.5 and 99.5.
@@ -117,12 +117,17 @@ def estimate_noise(planes: np.ndarray, noise_sd_counts: float | None = None) -> 
     Raises
     ------
     NiddlError
-        For NaN, and where there is no noise, or planes of a single row or column to measure it in.
+        For NaN, where there is no noise, and for planes of less than 3 x 3 px, in which it cannot be measured.
     """
     _require_finite(planes)
     offset = float(np.median(planes))
     if noise_sd_counts is not None:
         return Normalisation(offset=offset, scale=noise_sd_counts)
+    if min(planes.shape[1:]) < DETAIL.size:
+        raise NiddlError(
+            f"expected planes of at least {DETAIL.size} x {DETAIL.size} px to measure the noise in, got "
+            f"{planes.shape[1]} x {planes.shape[2]} px; say noise_sd_counts="
+        )
     noise = noise_of_planes(planes)
     if noise.slope > 0:
         return VarianceStabilisation(noise.slope, noise.intercept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 from warnings import warn
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
+_WARNED: set[str] = set()  # the calls of denoise that have warned in this process
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What is fixed once per recording, so that no region differs from its neighbour.
@@ -34,7 +38,23 @@ class Preparation:
     unusual: str | None
 
 
-def prepare(planes: np.ndarray, reference: Reference, device: str, precision: str) -> Preparation:
+class Call:
+    """Names one call of denoise: its graph is run for every frame that is looked at, and is to warn once.
+
+    Python's own rule, once a place, does not hold: ``warnings.catch_warnings`` anywhere in the process undoes it, and
+    plotting libraries use that all the time.
+    """
+
+    def __init__(self) -> None:
+        self.name = uuid4().hex
+
+    def __dask_tokenize__(self) -> str:
+        return "call"  # who asks changes nothing in the pixels: equal work keeps equal names
+
+
+def prepare(
+    planes: np.ndarray, reference: Reference, device: str, precision: str, memory_bytes: int | None
+) -> Preparation:
     """Decide on planes (n, y, x) sampled from a recording."""
     denoiser = reference.resolve()
     unusual = None
@@ -46,19 +66,23 @@ def prepare(planes: np.ndarray, reference: Reference, device: str, precision: st
         return Preparation(units, "float32", unusual)
     normalisation = estimate(planes) if denoiser.normalised else IDENTITY
     choose = method_module(denoiser.method).choose_precision
-    return Preparation(normalisation, choose(denoiser, planes, normalisation, device, precision), unusual)
+    chosen = choose(denoiser, planes, normalisation, device, precision, memory_bytes)
+    return Preparation(normalisation, chosen, unusual)
 
 
-def prepare_and_warn(planes: np.ndarray, reference: Reference, device: str, precision: str) -> Preparation:
-    """Decide, and say aloud what is unusual: inside a graph, where the caller cannot."""
-    preparation = prepare(planes, reference, device, precision)
-    if message := preparation.unusual:
+def prepare_and_warn(
+    planes: np.ndarray, reference: Reference, device: str, precision: str, memory_bytes: int | None, call: Call
+) -> Preparation:
+    """Decide, and say aloud what is unusual, once a call: inside a graph, where the caller cannot."""
+    preparation = prepare(planes, reference, device, precision, memory_bytes)
+    if (message := preparation.unusual) and call.name not in _WARNED:
         if "distributed" in sys.modules:
             from distributed import warn as warn_client  # from a worker to the client, elsewhere as usual
 
             warn_client(message, SignalToNoiseWarning)
         else:
             warn(message, SignalToNoiseWarning, stacklevel=1)
+        _WARNED.add(call.name)  # not before: where a warning is an error, it is one for every frame
     return preparation
 
 
@@ -70,10 +94,12 @@ class PrepareOnWorker:
     reference: Reference
     device: str
     precision: str
+    memory_bytes: int | None
 
     def __call__(self) -> Preparation:
         """Read the planes and decide."""
-        return prepare(self.planes.compute(scheduler="synchronous"), self.reference, self.device, self.precision)
+        planes = self.planes.compute(scheduler="synchronous")
+        return prepare(planes, self.reference, self.device, self.precision, self.memory_bytes)
 
 
 def chunked(recording: xr.DataArray) -> da.Array:

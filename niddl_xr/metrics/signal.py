@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Literal
 from warnings import warn
 
@@ -156,7 +157,7 @@ def median_snr_db(planes: np.ndarray) -> float:
 def _noise(recording: xr.DataArray, threshold: float) -> tuple[NoiseModel, str]:
     """Return the noise of a recording's pixels and where it is known from."""
     stated = [recording.attrs.get(name) for name in _CAMERA_ATTRS]
-    if all(isinstance(value, int | float) and np.isfinite(value) for value in stated):
+    if all(isinstance(value, Real) and np.isfinite(float(value)) for value in stated):
         gain, excess, offset, read_noise = (float(value) for value in stated if value is not None)
         return NoiseModel(gain * excess, read_noise**2 - gain * excess * offset), "attrs"
     frames, depth = recording.sizes["t"], recording.sizes["z"]

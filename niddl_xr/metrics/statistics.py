@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -162,7 +162,7 @@ def paired_wilcoxon(
     Raises
     ------
     NiddlError
-        For missing columns, a reference that is not in the table, and fewer than two methods.
+        For missing columns, a reference that is not in the table, another alternative, and fewer than two methods.
 
     Notes
     -----
@@ -186,6 +186,8 @@ def paired_wilcoxon(
             f"expected the columns name, {unit} and {value}, got {list(table.columns)}: missing {sorted(missing)}; "
             "see compare(..., per_plane=True)"
         )
+    if alternative not in get_args(Alternative):
+        raise NiddlError(f"expected alternative as one of {get_args(Alternative)}, got {alternative!r}")
     names = list(table["name"].unique())
     if reference is not None and reference not in names:
         raise NiddlError(f"expected a reference out of {names}, got {reference!r}")

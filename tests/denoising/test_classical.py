@@ -130,10 +130,17 @@ def test_nlm_beats_the_plain_filters_on_simulated_worms():
     assert quality["nlm"] > quality.drop("nlm").max() + 0.5
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 30), (2, 3, 11, 13)])
-def test_where_there_is_no_noise_to_measure(shape):
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 1, 1, 30), r"planes of at least 3 x 3 px to measure the noise in, got 1 x 30 px; say noise_sd_counts="),
+        ((2, 1, 30, 2), r"planes of at least 3 x 3 px to measure the noise in, got 30 x 2 px; say noise_sd_counts="),
+        ((2, 3, 11, 13), r"images with noise, got none in 6 sampled planes .*noise_sd_counts="),
+    ],
+)
+def test_where_there_is_no_noise_to_measure(shape, message):
     flat = make_recording(np.full(shape, 77, "uint16"), voxel_um=(1, 1, 1), dt_s=1)
-    with pytest.raises(NiddlError, match=r"images with noise, got none in \d+ sampled planes .*noise_sd_counts="):
+    with pytest.raises(NiddlError, match=message):
         flat.niddl.denoise(classical("nlm")).compute()
     assert np.all(flat.niddl.denoise(classical("nlm", noise_sd_counts=2)).values == 77)
 

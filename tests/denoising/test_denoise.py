@@ -200,6 +200,8 @@ def test_large_integers(recording, network_denoiser):
     np.testing.assert_allclose(difference, 2**23, atol=1.5)  # float32 has steps of 1 there
     with pytest.raises(NiddlError, match="expected counts up to 16,777,216, .* subtract an offset first"):
         (recording.astype("uint32") + np.uint32(4_000_000_000)).niddl.denoise(network_denoiser).compute()
+    with pytest.raises(NiddlError, match="counts up to 16,777,216, .* got -3,000,000,000; subtract an offset"):
+        xr.where(recording == recording.max(), -3_000_000_000, 5).niddl.denoise(nx.classical("median")).compute()
 
 
 def test_other_voxels_are_refused(recording, network_denoiser):

@@ -192,6 +192,34 @@ def test_a_network_that_sees_the_whole_plane_is_never_cut():
         PlaneRunner(denoiser, threads=1, memory_bytes=needed - 1).predict(plane)
 
 
+@pytest.mark.parametrize("memory", [None, "96 MiB"])
+def test_the_precision_is_chosen_within_the_memory(monkeypatch, memory, tmp_path):
+    """On a CUDA device, of which there is none here: networks that cannot be cut would find no room for the trial."""
+    trials = []
+
+    class Recorder:
+        depth = 1
+
+        def __init__(self, denoiser, *, device="cpu", precision="float32", memory_bytes=None, threads=None):
+            trials.append((precision, memory_bytes))
+
+        def predict(self, planes):
+            return planes
+
+        def __call__(self, block, normalisation):
+            return block.astype("float32")
+
+    monkeypatch.setattr(predictor, "PlaneRunner", Recorder)
+    monkeypatch.setattr(predictor, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    recording = make_recording(counts((2, 1, 19, 23)), voxel_um=(1, 1, 1), dt_s=1)
+    memory_bytes = None if memory is None else 96 * 2**20
+    for to in (None, tmp_path / "a.zarr"):
+        trials.clear()
+        recording.niddl.denoise(made("2d", 1), to=to, memory=memory, progress=False).compute()
+        assert trials[:2] == [("float32", memory_bytes), ("bfloat16", memory_bytes)]
+
+
 @pytest.mark.parametrize(("mode", "depth"), [*MODES, ("max_projection", 1)])
 def test_planes_are_normalised_once(mode, depth, monkeypatch):
     seen = Counter()

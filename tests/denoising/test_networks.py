@@ -242,11 +242,13 @@ def test_wrong_names_and_options_are_said():
         build_network("rcan", output="tanh")
     with pytest.raises(NiddlError, match="expected upsampling 'tensorflow' or 'torch', got 'bilinear': 'tensorflow'"):
         build_network("hourglass_wres", upsampling="bilinear")
-    for name in ("unet", "hourglass_wores", "care", "rcan", "dfcan"):
+    for name in ("unet", "hourglass_wores", "care", "rcan", "dfcan", "niddl_fast"):
         with pytest.raises(NiddlError, match="expected kernel_px 3 or 5, got 4: choose one of the paper's"):
             build_network(name, kernel_px=4)
     with pytest.raises(NiddlError, match="expected depth_levels of 1 or more, got 0: give a whole number"):
         build_network("care", depth_levels=0)
+    with pytest.raises(NiddlError, match=r"expected width of 1 or more, got 8.5: give a whole number"):
+        build_network("niddl_fast", width=8.5)
     with pytest.raises(NiddlError, match="expected reduction from 1 to the width 8, got 16: choose a divisor"):
         build_network("rcan", width=8, reduction=16)
     with pytest.raises(

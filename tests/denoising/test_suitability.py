@@ -70,6 +70,35 @@ def test_it_is_said_once_for_all_frames():
     assert len([w for w in caught if issubclass(w.category, SignalToNoiseWarning)]) == 1
 
 
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_it_is_said_once_even_if_python_forgets(scheduler, monkeypatch):
+    """``catch_warnings`` anywhere in the process makes Python forget what it has shown; every new call speaks again."""
+    shown = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, category, *_, **__: shown.append(category))
+    for calls in (1, 2):
+        lazy = movie(100).chunk(t=1).niddl.denoise(trained_on(10, 15))
+        for frame in range(4):
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")
+            lazy.isel(t=frame).compute(scheduler=scheduler)
+        assert shown == [SignalToNoiseWarning] * calls
+
+
+def test_as_an_error_it_is_raised_for_every_frame():
+    lazy = movie(100).chunk(t=1).niddl.denoise(trained_on(10, 15))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SignalToNoiseWarning)
+        for frame in range(2):
+            with pytest.raises(SignalToNoiseWarning, match=ABOVE):
+                lazy.isel(t=frame).compute()
+
+
+def test_the_same_call_twice_has_the_same_name():
+    recording = movie(100).chunk(t=1)
+    first, second = (recording.niddl.denoise(trained_on(10, 15)).data.name for _ in range(2))
+    assert first == second
+
+
 def test_projections_are_judged_as_projections():
     """The maximum of 9 planes has a brighter background: less stands out of it than of the planes."""
     recording = movie(60, planes=9)

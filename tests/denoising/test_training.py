@@ -13,7 +13,7 @@ import xarray as xr
 import niddl_xr as nx
 from niddl_xr import NiddlError
 from niddl_xr.chunking import sampled_planes
-from niddl_xr.denoising.nn.checkpoint import save_checkpoint
+from niddl_xr.denoising.nn.checkpoint import load_checkpoint, save_checkpoint
 from niddl_xr.denoising.nn.data import load_stacks, split_stacks
 from niddl_xr.denoising.nn.losses import LOSSES
 from niddl_xr.denoising.nn.options import TrainingOptions
@@ -306,6 +306,31 @@ def test_another_training_is_not_continued(tiny_pairs, tmp_path):
         nx.train(tiny_pairs, resume=tmp_path / "text", **QUICK)
 
 
+def test_a_checkpoint_of_another_training_is_left_alone(tiny_pairs, tmp_path):
+    started = Session(load_stacks(tiny_pairs), TrainingOptions(**QUICK))
+    started.begin()
+    started.run_epoch()
+    save_checkpoint(started, tmp_path / "mine.checkpoint")
+    (tmp_path / "other.checkpoint").write_text("days of work")
+    with pytest.raises(FileExistsError, match=r"other.checkpoint is left of a training .*choose another name"):
+        nx.train(tiny_pairs, out=tmp_path / "other", resume=tmp_path / "mine.checkpoint", **QUICK)
+    assert (tmp_path / "other.checkpoint").read_text() == "days of work"
+    same_by_another_name = tmp_path / "." / ".." / tmp_path.name / "mine.checkpoint"
+    denoiser = nx.train(tiny_pairs, out=tmp_path / "mine", resume=same_by_another_name, **QUICK)
+    assert len(denoiser.card["training"]["curve"]) == 2
+
+
+def test_threads_may_differ_when_a_training_is_continued(tiny_pairs, tmp_path):
+    started = Session(load_stacks(tiny_pairs), TrainingOptions(**QUICK))
+    started.begin()
+    save_checkpoint(started, tmp_path / "c")
+    for asked, expected in ((2, 2), (None, 1)):
+        resumed = Session(load_stacks(tiny_pairs), TrainingOptions(**{**QUICK, "threads": asked}))
+        load_checkpoint(resumed, tmp_path / "c")
+        resumed.begin()
+        assert resumed.state.threads == expected
+
+
 def test_a_full_disk_ends_no_training(tiny_pairs, tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
@@ -347,6 +372,10 @@ def test_wrong_input_is_said(tiny_pairs, tmp_path):
         ({"validation": 1}, "a fraction from 0 to below 1, got 1"),
         ({"precision": "int8"}, "precision 'float32' or 'bfloat16' for training"),
         ({"averaging": 1.0}, "averaging as the share .* between 0 and 1 such as 0.999, or None, got 1.0"),
+        ({"learning_rate": np.float32(1e-3)}, r"learning_rate as a number or text of Python, .* float32; convert it"),
+        ({"validation": np.float32(0.2)}, r"expected validation as a number or text of Python"),
+        ({"residual": "no"}, "expected residual as True or False, got 'no'"),
+        ({"turns": 0}, "expected turns as True or False, got 0"),
         ({"memory": "much"}, "memory as bytes or a text such as '4 GiB', got 'much'"),
         ({"memory": 0}, "memory of more than 0 bytes, got 0"),
         ({"network_options": 5}, "network_options as a mapping such as {'kernel_px': 5}, got 5"),

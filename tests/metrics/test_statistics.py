@@ -168,6 +168,10 @@ def test_infinite_values_are_left_out():
             lambda: metrics.paired_wilcoxon(table().query("name == 'net'")),
             r"two methods or more to compare, got \['net'\]",
         ),
+        (
+            lambda: metrics.paired_wilcoxon(table(), alternative="larger"),
+            r"expected alternative as one of \('two-sided', 'greater', 'less'\), got 'larger'",
+        ),
         (lambda: metrics.hodges_lehmann([1.0], confidence=95), "confidence as a number between 0 and 1, such as 0.95"),
         (
             lambda: metrics.paired_wilcoxon(table(), reference="raw", value="SSIM"),

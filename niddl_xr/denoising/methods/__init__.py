@@ -1,7 +1,7 @@
 """The methods, one file a paper: a module here whose name has no underscore in front is a method of that name.
 
 Each gives ``train(data, options) -> Denoiser``, ``runner(denoiser, device, precision, memory_bytes, threads)`` and
-``choose_precision(denoiser, planes, normalisation, device, precision)``.
+``choose_precision(denoiser, planes, normalisation, device, precision, memory_bytes)``.
 """
 
 from __future__ import annotations

@@ -33,9 +33,14 @@ def runner(
 
 
 def choose_precision(
-    denoiser: Denoiser, planes: np.ndarray, normalisation: Normalisation, device: str, precision: str
+    denoiser: Denoiser,
+    planes: np.ndarray,
+    normalisation: Normalisation,
+    device: str,
+    precision: str,
+    memory_bytes: int | None,
 ) -> str:
     """Decide what precision "auto" means for planes (n, y, x) of a recording."""
     from niddl_xr.denoising.nn.predictor import choose_precision
 
-    return choose_precision(denoiser, list(planes), normalisation, device, precision)
+    return choose_precision(denoiser, list(planes), normalisation, device, precision, memory_bytes)

@@ -34,10 +34,11 @@ def require_free(options: TrainingOptions) -> Path:
     if not out.parent.is_dir():
         raise FileNotFoundError(f"the folder {out.parent.absolute()} for the denoiser does not exist; make it first")
     checkpoint = checkpoint_path(out)
-    if checkpoint.exists() and options.resume is None:
+    resumed = None if options.resume is None else Path(options.resume).expanduser().resolve()
+    if checkpoint.exists() and checkpoint.resolve() != resumed:
         raise FileExistsError(
             f"{checkpoint} is left of a training that was interrupted; go on with resume={str(checkpoint)!r}, or "
-            "remove it yourself to begin anew"
+            "choose another name for the denoiser, or remove it yourself"
         )
     return checkpoint
 

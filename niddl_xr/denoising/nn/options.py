@@ -67,6 +67,10 @@ class TrainingOptions:
             )
         if self.memory_bytes <= 0:
             raise NiddlError(f"expected memory of more than 0 bytes, got {self.memory!r}")
+        for name in ("residual", "turns"):
+            if not isinstance(getattr(self, name), bool):
+                raise NiddlError(f"expected {name} as True or False, got {getattr(self, name)!r}")
+        self._check_card()
 
     @property
     def inputs(self) -> int:
@@ -92,6 +96,17 @@ class TrainingOptions:
         """Return the options as a denoiser's card states them."""
         settings = asdict(self) | {"depth": self.inputs, "network_options": dict(self.network_options)}
         return {name: value for name, value in settings.items() if name not in ("resume", "out", "progress")}
+
+    def _check_card(self) -> None:
+        """Refuse before the training what could not be saved after it."""
+        for name, value in self.as_card().items():
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                raise NiddlError(
+                    f"expected {name} as a number or text of Python, which a denoiser's card can hold, got {value!r} "
+                    f"of type {type(value).__name__}; convert it, with float() or int()"
+                ) from error
 
     def as_identity(self) -> dict[str, Any]:
         """Return the options that must be equal for a checkpoint to be continued."""

@@ -171,7 +171,12 @@ def _padded(windows_in: np.ndarray, grid: int) -> np.ndarray:
 
 
 def choose_precision(
-    denoiser: Denoiser, planes: Sequence[np.ndarray], normalisation: Normalisation, device: str, precision: str
+    denoiser: Denoiser,
+    planes: Sequence[np.ndarray],
+    normalisation: Normalisation,
+    device: str,
+    precision: str,
+    memory_bytes: int | None = None,
 ) -> str:
     """Decide once per recording what "auto" means: half precision on CUDA if it agrees with float32, else float32.
 
@@ -183,8 +188,8 @@ def choose_precision(
     if choose_device(device).type != "cuda":
         return "float32"
     half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    exact = PlaneRunner(denoiser, device=device)
-    quick = PlaneRunner(denoiser, device=device, precision=half)
+    exact = PlaneRunner(denoiser, device=device, memory_bytes=memory_bytes)
+    quick = PlaneRunner(denoiser, device=device, precision=half, memory_bytes=memory_bytes)
     for plane in planes[:4]:
         normalised = np.stack([normalisation.apply(plane)] * exact.depth)
         if np.abs(exact.predict(normalised) - quick.predict(normalised)).max() > HALF_PRECISION_TOLERANCE:

@@ -92,8 +92,8 @@ class Session:
     def begin(self) -> None:
         """Decide what depends on the machine: threads, and the time to leave for the end."""
         self._started -= self.state.seconds  # of a training that is continued
-        if not self.state.threads:
-            self.state.threads = self.options.threads or self._thread_count()
+        # What is asked for goes before what the training that is continued had.
+        self.state.threads = self.options.threads or self.state.threads or self._thread_count()
         if self.options.time_limit_s is not None and self.validation is not None:
             with threads(self.state.threads):
                 self._validation_seconds = self.validation.seconds_of_a_pass(self.judged_network)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
+from niddl_xr.denoising.nn.networks._layers import check_counts, check_kernel
 from niddl_xr.denoising.nn.networks._plane_network import PlaneNetwork
 from niddl_xr.denoising.nn.networks._reach import Step, convolutions, pooling, reach_px, upsampling
 
@@ -55,6 +56,8 @@ class NiddlFast(PlaneNetwork):
 
     def __init__(self, inputs: int, outputs: int, width: int, kernel_px: int) -> None:
         super().__init__()
+        check_kernel(kernel_px)
+        check_counts(width=width)
         self.reach_px = reach_px(_path(kernel_px), self.grid_px)
         self.bytes_per_pixel = 12 * width
         widths = [round(width * relative) for relative in _RELATIVE_WIDTHS]
@@ -90,6 +93,6 @@ def build(inputs: int = 1, outputs: int = 1, *, width: int = 16, kernel_px: int 
         Channels of the finest level; cost grows with the square of it: 10 for 0.45 GMAC at 512×512, 16 for 1.09, 24
         for 2.4, 32 for 4.2, 48 for 9.4.
     kernel_px
-        Edge of the convolutions inside the blocks.
+        Edge of the convolutions inside the blocks, 3 or 5 pixels.
     """
     return NiddlFast(inputs, outputs, width, kernel_px)
