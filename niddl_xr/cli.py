@@ -67,9 +67,9 @@ def _train(options: argparse.Namespace) -> None:
 
 def _denoise(options: argparse.Namespace) -> None:
     import niddl_xr as nx
+    from niddl_xr.denoising.classical import FILTERS
 
-    filters = ("median", "gaussian", "nlm", "bm3d")
-    denoiser = nx.classical(options.denoiser) if options.denoiser in filters else nx.load_denoiser(options.denoiser)
+    denoiser = nx.classical(options.denoiser) if options.denoiser in FILTERS else nx.load_denoiser(options.denoiser)
     stored = _open(options).niddl.denoise(
         denoiser,
         to=options.out,

@@ -249,6 +249,10 @@ def test_amplitude_ratio_is_that_of_the_changes():
     table = noise_free(gain=3.0)
     raw = table[(table["method"] == "raw") & (table["readout"] == "single pixel")]
     np.testing.assert_allclose(raw["amplitude_ratio"], 3, rtol=1e-3)
+    # Counts above the offset are three times the truth: the error of the level is twice the mean of F / F0, at rest 1.
+    assert (raw["mae_of_level"] > 1.5).all()
+    exact = noise_free()
+    assert (exact.loc[exact["method"] == "raw", "mae_of_level"] < 1e-3).all()
 
 
 def test_active_and_silent_neurons_are_told_apart():

@@ -16,7 +16,7 @@ from niddl_xr.schema import voxel_um
 # Windows (z, y, x) in voxels: one voxel, and the regions of the paper for volumes and for maximum projections.
 VOLUME_READOUTS = {"single pixel": (1, 1, 1), "ROI 5×5×3": (3, 5, 5)}
 PROJECTION_READOUTS = {"single pixel": (1, 1, 1), "ROI 3×3": (1, 3, 3)}
-TRACE_MEASURES = ("pearson", "mae", "amplitude_ratio")
+TRACE_MEASURES = ("pearson", "mae", "amplitude_ratio", "mae_of_level")
 
 
 def neuron_traces(recording: xr.DataArray, position: xr.DataArray, window: tuple[int, int, int]) -> xr.DataArray:
@@ -46,8 +46,9 @@ def judge_traces(scene: xr.DataTree, denoisers: Mapping[str, nx.Denoiser], *, pr
 
     The truth is read from the recording without noise, with the same window at the same places. dF/F is the change
     about a trace's own median over the true F0 (the true median above the offset), so that a method which dims a
-    neuron shows it in ``amplitude_ratio``, and none divides by noise. Frames in which a neuron is outside the field do
-    not count, and neurons that are outside in half of the frames are left out.
+    neuron shows it in ``amplitude_ratio``, and none divides by noise. ``mae_of_level`` is the mean absolute error of
+    the counts themselves over the true F0, without taking out any median: it sees the level, too. Frames in which a
+    neuron is outside the field do not count, and neurons that are outside in half of the frames are left out.
     """
     recording, clean = (scene[node].to_dataset()["F"].load() for node in ("recording", "clean"))
     tracks = scene["tracks"].to_dataset()
@@ -68,6 +69,7 @@ def judge_traces(scene: xr.DataTree, denoisers: Mapping[str, nx.Denoiser], *, pr
         for method, arm in arms.items():
             traces = neuron_traces(arm, position, window).where(observed)
             table = trace_metrics(relative_change(traces, resting), true_change)
+            table["mae_of_level"] = (np.abs(traces - truth) / resting).mean("t").values
             table = table[list(TRACE_MEASURES)].rename_axis("neuron").reset_index()
             rows.append(table.assign(method=method, readout=readout, activity=np.where(silent, "silent", "active")))
     return pd.concat(rows, ignore_index=True)

@@ -90,6 +90,7 @@ def figure(table: pd.DataFrame) -> hv.Layout:
     """Draw correlation, error and amplitude of the active neurons by readout and method, all conditions together."""
     active = table[table["activity"] == "active"].assign(read=table["view"] + ", " + table["readout"])
     labels = {"pearson": "correlation with truth", "mae": "error of dF/F", "amplitude_ratio": "amplitude ratio"}
+    labels["mae_of_level"] = "error of F / F0"
     pictures = [boxes(active, ("read", "method"), value, ylabel=labels[value]) for value in TRACE_MEASURES]
     return hv.Layout(pictures).cols(1)
 

@@ -17,6 +17,9 @@ Alternative = Literal["two-sided", "greater", "less"]
 LARGEST_EXACT = 50  # units up to which the distribution of the rank sum is computed; 2**50 is exact in float64
 
 
+MOST_UNITS = 10_000  # 50 million pairs, 0.4 GB
+
+
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Adjust p-values by Holm's step-down method, which controls the chance of any false alarm.
 
@@ -79,7 +82,7 @@ def hodges_lehmann(
     Raises
     ------
     NiddlError
-        For a confidence outside 0 to 1.
+        For a confidence outside 0 to 1, and for more than 10,000 differences, whose pairs would fill the memory.
 
     Notes
     -----
@@ -97,6 +100,11 @@ def hodges_lehmann(
     values = np.asarray(differences, dtype=np.float64)
     if values.size == 0:
         return float("nan"), float("nan"), float("nan")
+    if values.size > MOST_UNITS:
+        raise NiddlError(
+            f"expected at most {MOST_UNITS:,} units, got {values.size:,}; choose units that are independent, such as "
+            'stacks or animals, with unit="stack_index"'
+        )
     first, second = np.triu_indices(values.size)
     means = np.sort((values[first] + values[second]) / 2)
     below = _rank_sum_quantile(values.size, (1 - confidence) / 2)

@@ -182,3 +182,8 @@ def test_infinite_values_are_left_out():
 def test_what_cannot_be_tested_is_an_error(call, message):
     with pytest.raises(NiddlError, match=message):
         call()
+
+
+def test_more_units_than_fit_in_memory_are_an_error():
+    with pytest.raises(NiddlError, match=r"at most 10,000 units, got 10,001; choose units that are independent"):
+        metrics.hodges_lehmann(np.arange(10_001.0))
