@@ -30,6 +30,7 @@ def lines(
         width=WIDTH_PX + 180,
         height=HEIGHT_PX,
         logx=True,
+        xticks=sorted(table[x].dropna().unique().tolist()),
         xlabel=xlabel,
         ylabel=ylabel,
         title=title,
