@@ -362,6 +362,7 @@ def test_the_command_saves_and_never_overwrites(monkeypatch, tmp_path, capsys):
     from benchmarks.experiments import neurites
 
     monkeypatch.setattr(neurites, "SMALL", replace(neurites.SMALL, **TINY["neurites"]))
+    monkeypatch.delenv("NIDDL_XR_REALDATA", raising=False)
     command = ["neurites", "--network", "unet_fixed", "--minutes", str(MINUTES), "--save", str(tmp_path)]
     __main__.main(command)
     assert "Holm" in capsys.readouterr().out

@@ -229,9 +229,10 @@ def test_averaged_weights(tiny_pairs, monkeypatch):
 
 
 TRAIN = """
-import os, sys, numpy, xarray, niddl_xr as nx
+import os, signal, sys, numpy, xarray, niddl_xr as nx
 from niddl_xr.denoising.nn.session import Session
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell turns off for what runs in its background
 pairs_path, out, signal_number = sys.argv[1:]
 step = Session._step
 
