@@ -24,6 +24,7 @@ import pandas as pd
 import xarray as xr
 
 import niddl_xr as nx
+from benchmarks.w2s import FILTERS
 from niddl_xr.metrics import psnr, ssim
 
 VOXEL_UM = (1.0, 0.4, 0.4)  # of a 40x objective, as the authors use
@@ -42,10 +43,6 @@ SHADING_POINTS = 6
 STRAY_PHOTONS = 6.0  # the brightest vertical band of the authors' projections needs as many
 THIS_CAMERA = 0.6  # of the stacks are seen by the authors' camera, the others by one like it
 REAL_FOLDERS = ("whole_brain", "ventral_cord", "mechanosensory")
-FILTERS = {
-    "median 3×3": nx.classical("median", size_px=3),
-    **{f"Gaussian σ {sigma:g}": nx.classical("gaussian", sigma_px=sigma) for sigma in (1.0, 1.5, 2.0)},
-}
 DARK_PERCENT = 50  # the darker half of an image, smoothed, is taken as dark
 
 
