@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.schema import MICROMETRE, RECORDING_DIMS, SPACE_DIMS, NiddlError, make_recording, voxel_mapping
+from niddl_xr.recordings.sessions import files_of, join
+from niddl_xr.schema import (
+    MICROMETRE,
+    RECORDING_DIMS,
+    SPACE_DIMS,
+    NiddlError,
+    make_recording,
+    voxel_mapping,
+    with_history,
+)
 
 if TYPE_CHECKING:
     from niddl_xr.recordings.readers import Opened
 
 
 def open_recording(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     channel: int | str | None = None,
     axes: str | None = None,
@@ -33,7 +42,8 @@ def open_recording(
     ----------
     path
         File, folder, or glob of numbered planes; :func:`niddl_xr.readers` lists the formats. A format is recognised
-        by content first, by suffix second.
+        by content first, by suffix second. A list of files, or a glob of files that are no images, is one session:
+        they are joined along t in this (natural) order, see :func:`niddl_xr.recordings.sessions.join`.
     channel
         Which channel of a file with several (or which colour of an RGB image): its number from 0, or its name where
         the file has names.
@@ -50,8 +60,8 @@ def open_recording(
         ``"auto"`` (blocks of whole frames of about 16 MiB), a number of frames a block, or a mapping of dims to
         what dask takes.
     **options
-        Of one format: ``sizes`` and ``series`` (TIFF), ``gaps="error"`` or ``"skip"`` (numbered files), ``dataset``
-        (HDF5), ``variable`` (zarr).
+        Of one format, as :func:`niddl_xr.readers` lists them: ``sizes`` and ``series`` (TIFF), ``gaps="error"`` or
+        ``"skip"`` (numbered files), ``dataset`` (HDF5), ``variable`` (zarr), …
 
     Returns
     -------
@@ -59,8 +69,9 @@ def open_recording(
         (t, z, y, x), named ``"F"``, lazy (dask), of the file's dtype, in the byte order of this machine. A slice
         reads the planes that it names, as far as the format allows. Coordinates are in s and µm where the file
         or an argument says so, else indices, with one warning that names the argument; nothing is guessed. Where
-        numbered files were skipped, ``t`` keeps their numbers. ``attrs``: ``source``, the path; ``channel``, where
-        there are several; and what a store keeps, such as ``niddl_history``. NaN in the file stay NaN.
+        numbered files were skipped, ``t`` keeps their numbers. ``attrs``: ``source``, the path (the first one
+        of a list); ``channel``, where there are several; what the file states of microscope and camera; and
+        ``niddl_history``, where the caller said something in place of the file. NaN in the file stay NaN.
 
     Raises
     ------
@@ -76,13 +87,15 @@ def open_recording(
     >>> recording = open_recording("worm7.tif", voxel_um=(1.5, 0.33, 0.33))  # doctest: +SKIP
     >>> recording[10].compute()  # reads the planes of frame 10  # doctest: +SKIP
     """
-    from niddl_xr.recordings.readers import find_reader, load_reader
-
-    source = Path(path).expanduser().resolve()
-    opened = load_reader(find_reader(source), options, source).read(
-        source, axes=axes, channel=channel, chunks=chunks, **options
-    )
-    _require_counts(opened, source)
+    files = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    sources = [Path(file).expanduser().resolve() for file in files]
+    if not sources:
+        raise NiddlError("expected a path, or the paths of the files of one session in order, got none")
+    if len(sources) == 1:
+        sources = files_of(sources[0]) or sources
+    parts = [_read(source, axes=axes, channel=channel, chunks=chunks, **options) for source in sources]
+    opened = join(parts, sources) if len(parts) > 1 else parts[0]
+    source = str(sources[0] if not isinstance(path, (str, os.PathLike)) else Path(path).expanduser().resolve())
     data: Any = opened.data
     if opened.axes != "tzyx":
         data = data.transpose([opened.axes.index(dim) for dim in RECORDING_DIMS])
@@ -94,12 +107,24 @@ def open_recording(
         data,
         voxel_um={**_stored_steps(opened), **opened.voxel_um, **given},
         **_times(opened, dt_s),
-        attrs={**opened.attrs, "source": str(source), **chosen},
+        attrs={**opened.attrs, "source": source, **chosen},
     )
     kept = {dim: coord for dim, coord in opened.coords.items() if dim in SPACE_DIMS and dim not in given}
     if recording["t"].attrs["units"] == "frame" and "t" in opened.coords:
         kept["t"] = opened.coords["t"]
-    return recording.assign_coords(kept)
+    said = {"axes": axes, "voxel_um": given or None, "dt_s": dt_s, **options}
+    said = {name: value for name, value in said.items() if value is not None}
+    recording = recording.assign_coords(kept)
+    return with_history(recording, "open_recording", said) if said else recording
+
+
+def _read(source: Path, **arguments: Any) -> Opened:
+    from niddl_xr.recordings.readers import find_reader, load_reader
+
+    options = {name: value for name, value in arguments.items() if name not in ("axes", "channel", "chunks")}
+    opened: Opened = load_reader(find_reader(source), options, source).read(source, **arguments)
+    _require_counts(opened, source)
+    return opened
 
 
 def _require_counts(opened: Opened, source: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import tifffile
 
 import niddl_xr as nx
-from niddl_xr.recordings.readers import READERS, Reader
+from niddl_xr.recordings.readers import Reader
 from niddl_xr.recordings.readers._units import s_per, um_per
 
 T, Z, Y, X = 5, 3, 7, 11
@@ -67,7 +70,7 @@ def test_nothing_there(tmp_path):
 
 def test_unknown_formats(tmp_path):
     (tmp_path / "notes.txt").write_text("mouse 3")
-    with pytest.raises(nx.NiddlError, match=r"no reader for .*notes\.txt.*Known: tiff \(\.tif \.tiff .*hdf5"):
+    with pytest.raises(nx.NiddlError, match=r"no reader for .*notes\.txt.*Known: .*hdf5 .*; tiff \(\.tif \.tiff "):
         nx.open_recording(tmp_path / "notes.txt")
     with pytest.raises(nx.NiddlError, match=r"no reader recognises the folder .*it holds notes\.txt"):
         nx.open_recording(tmp_path)
@@ -82,16 +85,24 @@ def test_content_comes_before_the_suffix(tmp_path, counts):
     np.testing.assert_array_equal(recording.values[:, 0], counts(T, Y, X))
 
 
-def test_readers_lists_the_registry(monkeypatch, tmp_path):
+def test_readers_lists_every_file_of_the_room(monkeypatch, tmp_path):
+    registry = importlib.import_module("niddl_xr.recordings.readers")
     table = nx.readers()
-    assert list(table.index) == list(READERS)
+    files = Path(registry.__file__).parent.glob("[!_]*.py")
+    assert list(table.index) == sorted(file.stem for file in files)
     assert table["installed"].all()
     assert ".tif" in table.loc["tiff", "suffixes"]
-    monkeypatch.setitem(READERS, "odd", Reader("no.module", "odd files", (".odd",), needs=("no_such_package",)))
+    odd = Reader("odd files", (".odd",), needs=("no_such_package",))
+    extra = Reader("odder files", (".odder",), needs=("no_such_package",), extra="odd")
+    modules = {**registry._modules(), "odd": SimpleNamespace(READER=odd), "odder": SimpleNamespace(READER=extra)}
+    monkeypatch.setattr(registry, "_modules", lambda: modules)
     assert not nx.readers().loc["odd", "installed"]
     (tmp_path / "a.odd").write_text("odd")
     with pytest.raises(nx.NiddlError, match=r"a\.odd needs no_such_package: pip install no_such_package"):
         nx.open_recording(tmp_path / "a.odd")
+    (tmp_path / "a.odder").write_text("odd")
+    with pytest.raises(nx.NiddlError, match=r'a\.odder needs no_such_package: pip install "niddl-xr\[odd\]"'):
+        nx.open_recording(tmp_path / "a.odder")
 
 
 def test_reading_changes_nothing_on_disk(tmp_path, counts):

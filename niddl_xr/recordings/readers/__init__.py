@@ -1,18 +1,33 @@
 """The readers: which formats can be opened, and how the one for a path is found.
 
-A format is one module here and one line in ``READERS``. The module is imported when a path of that format is
-opened. It has ``read(path, *, axes, channel, chunks, **options) -> Opened``, and, where the format is a folder,
-``recognises(folder) -> bool``. A file is recognised by its first bytes, then by its suffix.
+A format is one module of this package, found by its file name (without a leading underscore)::
+
+    READER = Reader("what it opens", suffixes=(".xyz",), magic=(b"XYZ",), needs=("package",), options=("series",))
+
+    def read(path, *, axes, channel, chunks, **options) -> Opened: ...
+
+    def recognises_file(path: Path, head: bytes) -> bool: ...   # only where the first bytes are not enough
+    def recognises_folder(folder: Path) -> bool: ...            # only where a recording is a folder
+
+Modules import the libraries they need within functions: all of them are loaded when the first path is opened.
+
+What a file states beside axes, voxel size and time goes into ``Opened.attrs`` under these names, with numbers in the
+unit of the name, and is left out where the file does not state it: ``acquired`` (ISO 8601, start of the recording),
+``software``, ``microscope``, ``objective``, ``magnification``, ``numerical_aperture``, ``camera``, ``exposure_s``,
+``excitation_nm``, ``emission_nm``, ``channels`` (names of all channels), ``indicator``, ``location``, ``description``,
+``bit_depth`` (significant bits of a pixel), ``offset_counts``, ``gain_counts_per_photon``, ``read_noise_counts``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from glob import has_magic
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +38,8 @@ if TYPE_CHECKING:
     import dask.array as da
     import pandas as pd
     import xarray as xr
+
+HEAD_BYTES = 4096  # of a file, that readers see to recognise it
 
 
 @dataclass(frozen=True)
@@ -48,66 +65,28 @@ class Opened:
 
 @dataclass(frozen=True)
 class Reader:
-    """One line of the registry: the module of a format, and how a file of it is recognised."""
+    """What a format is, how a file of it is recognised, and what it needs.
 
-    module: str
+    ``magic`` are the first bytes of its files. ``extra`` is the extra of niddl-xr that installs the packages it
+    ``needs``, empty where niddl-xr requires them anyway. ``options`` are its keyword arguments beside the common ones.
+    ``general`` readers are asked last, because their files may be of a more special kind.
+    """
+
     what: str
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...] = ()
     magic: tuple[bytes, ...] = ()
-    folder: bool = False
     needs: tuple[str, ...] = ()
+    extra: str = ""
     options: tuple[str, ...] = ()
+    general: bool = False
 
 
-_HERE = "niddl_xr.recordings.readers"
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-
-# Folders are asked in this order; of the files whose first bytes fit, the one whose suffix fits too comes first.
-READERS: dict[str, Reader] = {
-    "tiff": Reader(
-        f"{_HERE}.tiff",
-        "TIFF: OME, ImageJ, BigTIFF, plain pages",
-        (".tif", ".tiff", ".btf", ".tf8"),
-        _TIFF_MAGIC,
-        needs=("tifffile",),
-        options=("sizes", "series"),
-    ),
-    "hdf5": Reader(
-        f"{_HERE}.hdf5",
-        "a dataset of an HDF5 file",
-        (".h5", ".hdf5", ".hdf", ".he5"),
-        (b"\x89HDF\r\n\x1a\n",),
-        needs=("h5py",),
-        options=("dataset",),
-    ),
-    "numpy": Reader(f"{_HERE}.numpy", "an array of numpy, memory-mapped", (".npy",), (b"\x93NUMPY",)),
-    "zarr": Reader(
-        f"{_HERE}.zarr",
-        "zarr 2 and 3: our store, OME-Zarr, xarray's, plain arrays",
-        (".zarr",),
-        folder=True,
-        needs=("zarr",),
-        options=("variable",),
-    ),
-    "niddl_layout": Reader(
-        f"{_HERE}.niddl_layout",
-        "NIDDL's folders img_<t>/z_<k>.tif",
-        (),
-        folder=True,
-        needs=("tifffile",),
-        options=("gaps",),
-    ),
-    "planes": Reader(
-        f"{_HERE}.planes",
-        "a folder or a glob of numbered TIFF or PNG files; one PNG",
-        (".png",),
-        (_PNG_MAGIC,),
-        folder=True,
-        needs=("tifffile",),
-        options=("gaps",),
-    ),
-}
+@lru_cache(maxsize=1)
+def _modules() -> dict[str, Any]:
+    """Return the modules of all formats by name, the general ones last."""
+    names = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+    modules = {name: import_module(f"{__name__}.{name}") for name in names}
+    return dict(sorted(modules.items(), key=lambda item: item[1].READER.general))
 
 
 def readers() -> pd.DataFrame:
@@ -117,8 +96,9 @@ def readers() -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a reader, named by the index: ``what`` it opens, the ``suffixes`` of its files (empty for a layout
-        of folders), the packages it ``needs``, whether these are ``installed``, and the further keyword
-        arguments (``options``) that :func:`niddl_xr.open_recording` takes for it.
+        of folders), the packages it ``needs``, whether these are ``installed``, the ``extra`` of niddl-xr that
+        installs them where it is not part of every installation, and the further keyword arguments (``options``)
+        that :func:`niddl_xr.open_recording` takes for it.
 
     Examples
     --------
@@ -129,15 +109,16 @@ def readers() -> pd.DataFrame:
 
     rows = {
         name: {
-            "what": reader.what,
-            "suffixes": " ".join(reader.suffixes),
-            "needs": " ".join(reader.needs),
-            "installed": not missing_packages(reader),
-            "options": " ".join(reader.options),
+            "what": module.READER.what,
+            "suffixes": " ".join(module.READER.suffixes),
+            "needs": " ".join(module.READER.needs),
+            "installed": not missing_packages(module.READER),
+            "extra": module.READER.extra,
+            "options": " ".join(module.READER.options),
         }
-        for name, reader in READERS.items()
+        for name, module in _modules().items()
     }
-    table = pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index").sort_index()
     table.index.name = "reader"
     return table
 
@@ -167,8 +148,8 @@ def find_reader(path: Path) -> str:
 def _find_for_folder(path: Path) -> str:
     if not any(path.iterdir()):
         raise NiddlError(f"expected a recording in the folder {path}, but it is empty")
-    for name, reader in READERS.items():
-        if reader.folder and import_module(reader.module).recognises(path):
+    for name, module in _modules().items():
+        if hasattr(module, "recognises_folder") and module.recognises_folder(path):
             return name
     raise NiddlError(
         f"no reader recognises the folder {path}: expected numbered .tif or .png files, NIDDL's folders "
@@ -178,32 +159,41 @@ def _find_for_folder(path: Path) -> str:
 
 def _find_for_file(path: Path) -> str:
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(HEAD_BYTES)
     if not head:
         raise NiddlError(f"{path} is empty: it has 0 bytes; copy it again from where it was recorded")
-    suffix = path.suffix.lower()
-    by_content = [name for name, reader in READERS.items() if head.startswith(reader.magic)]
-    by_suffix = [name for name, reader in READERS.items() if suffix in reader.suffixes]
+    modules, suffix = _modules(), path.suffix.lower()
+    for name, module in modules.items():
+        if hasattr(module, "recognises_file") and module.recognises_file(path, head):
+            return name
+    by_content = [name for name, module in modules.items() if head.startswith(module.READER.magic)]
+    by_suffix = [name for name, module in modules.items() if suffix in module.READER.suffixes]
     both = [name for name in by_content if name in by_suffix]
     for found in (both, by_content, by_suffix):
         if found:
             return found[0]
-    known = "; ".join(f"{name} ({' '.join(reader.suffixes)})" for name, reader in READERS.items() if reader.suffixes)
+    known = "; ".join(f"{name} ({_listed(module)})" for name, module in sorted(modules.items()) if _listed(module))
     raise NiddlError(
         f"no reader for {path}: neither its first bytes nor its suffix {suffix!r} is known. Known: {known}"
     )
 
 
+def _listed(module: Any) -> str:
+    suffixes: Iterable[str] = module.READER.suffixes
+    return " ".join(suffixes)
+
+
 def load_reader(name: str, options: Mapping[str, Any], path: Path) -> Any:
     """Return the module of a reader, after a check of the packages it needs and of the options given for it."""
-    reader = READERS[name]
-    missing = missing_packages(reader)
+    module = _modules()[name]
+    missing = missing_packages(module.READER)
     if missing:
-        raise NiddlError(f"{path} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
-    unknown = sorted(set(options) - set(reader.options))
+        what = f'"niddl-xr[{module.READER.extra}]"' if module.READER.extra else " ".join(missing)
+        raise NiddlError(f"{path} needs {' and '.join(missing)}: pip install {what}")
+    unknown = sorted(set(options) - set(module.READER.options))
     if unknown:
-        known = ", ".join(reader.options) or "none"
+        known = ", ".join(module.READER.options) or "none"
         raise NiddlError(
             f"unknown option {', '.join(unknown)} for {path}; the reader {name!r} has these options: {known}"
         )
-    return import_module(reader.module)
+    return module

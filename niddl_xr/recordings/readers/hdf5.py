@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from niddl_xr.recordings.readers import Opened
+from niddl_xr.recordings.readers import Opened, Reader
 from niddl_xr.recordings.readers._lazy import choose_channel, damage_named, default_axes, lazy, modified_ns, native
 from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
     import h5py
 
+READER = Reader(
+    "a dataset of an HDF5 file",
+    suffixes=(".h5", ".hdf5", ".hdf", ".he5"),
+    magic=(b"\x89HDF\r\n\x1a\n",),
+    needs=("h5py",),
+    options=("dataset",),
+    general=True,
+)
 _LOCK = threading.RLock()  # the HDF5 library is not safe in threads
 
 

@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from niddl_xr.recordings.readers import Opened
+from niddl_xr.recordings.readers import Opened, Reader
 from niddl_xr.recordings.readers.planes import image_names, numbered, read_counted
 from niddl_xr.schema import NiddlError
 
+READER = Reader("NIDDL's folders img_<t>/z_<k>.tif", needs=("tifffile",), options=("gaps",))
 _STACK = re.compile(r"img_\d+", re.IGNORECASE)
 _PLANE = re.compile(r"z_\d+\.(tif|tiff|png)", re.IGNORECASE)
 
 
-def recognises(folder: Path) -> bool:
+def recognises_folder(folder: Path) -> bool:
     """Say whether a folder, or a folder in it, holds ``img_<t>`` with ``z_<k>.tif``."""
     return bool(_holders(folder))
 

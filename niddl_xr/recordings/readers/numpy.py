@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from niddl_xr.recordings.readers import Opened
+from niddl_xr.recordings.readers import Opened, Reader
 from niddl_xr.recordings.readers._lazy import Contiguous, choose_channel, damage_named, default_axes, lazy, modified_ns
 from niddl_xr.schema import NiddlError
+
+READER = Reader("an array of numpy, memory-mapped", suffixes=(".npy",), magic=(b"\x93NUMPY",))
 
 
 def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any) -> Opened:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.recordings.readers import Opened
+from niddl_xr.recordings.readers import Opened, Reader
 from niddl_xr.recordings.readers._lazy import (
     PlaneTable,
     choose_channel,
@@ -32,6 +32,14 @@ from niddl_xr.recordings.readers.tiff import UNKNOWN, Layout, channel_names, res
 from niddl_xr.recordings.readers.tiff import describe as describe_tiff
 from niddl_xr.schema import NiddlError
 
+READER = Reader(
+    "a folder or a glob of numbered TIFF or PNG files; one PNG",
+    suffixes=(".png",),
+    magic=(b"\x89PNG\r\n\x1a\n",),
+    needs=("tifffile",),
+    options=("gaps",),
+    general=True,
+)
 SUFFIXES = (".tif", ".tiff", ".png")
 LISTED = 8  # names in a message
 _LABELS = {
@@ -73,7 +81,7 @@ class Counters:
         return "".join(parts)
 
 
-def recognises(folder: Path) -> bool:
+def recognises_folder(folder: Path) -> bool:
     """Say whether a folder holds image files."""
     return any(image_names(folder))
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from niddl_xr.recordings.readers import Opened
+from niddl_xr.recordings.readers import Opened, Reader
 from niddl_xr.recordings.readers._lazy import (
     PlaneTable,
     choose_channel,
@@ -29,6 +29,14 @@ from niddl_xr.schema import NiddlError
 if TYPE_CHECKING:
     import tifffile
 
+READER = Reader(
+    "TIFF: OME, ImageJ, BigTIFF, plain pages",
+    suffixes=(".tif", ".tiff", ".btf", ".tf8"),
+    magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    needs=("tifffile",),
+    options=("sizes", "series"),
+    general=True,
+)
 OPEN_FILES = 8  # handles that a process keeps
 CHECKED_PAGES = 1000  # of a longer file, this many pages are checked at opening, the last one among them
 UNKNOWN = "?"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.recordings.readers import Opened
+from niddl_xr.recordings.readers import Opened, Reader
 from niddl_xr.recordings.readers._lazy import (
     choose_channel,
     damage_named,
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     import dask.array as da
     import zarr
 
+READER = Reader(
+    "zarr 2 and 3: our store, OME-Zarr, xarray's, plain arrays",
+    suffixes=(".zarr",),
+    needs=("zarr",),
+    options=("variable",),
+)
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _PACKED = ("scale_factor", "add_offset")
 
@@ -42,7 +48,7 @@ class _Wanted:
     chunks: Any
 
 
-def recognises(folder: Path) -> bool:
+def recognises_folder(folder: Path) -> bool:
     """Say whether a folder is a zarr group or array."""
     return any((folder / name).is_file() for name in _METADATA)
 
