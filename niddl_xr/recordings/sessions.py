@@ -26,7 +26,7 @@ def files_of(path: Path) -> list[Path]:
     if path.exists() or not has_magic(str(path)):
         return []
     found = [Path(name) for name in glob.glob(str(path))]
-    if not found or all(file.suffix.lower() in SUFFIXES for file in found):
+    if not found or any(file.suffix.lower() in SUFFIXES for file in found):
         return []
     return sorted(found, key=_natural)
 
