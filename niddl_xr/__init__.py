@@ -19,7 +19,7 @@ _VERBS = {
     "check_pairs": "niddl_xr.metrics",
     "readers": "niddl_xr.recordings",
     "describe": "niddl_xr.recordings",
-    "export": "niddl_xr.recordings",
+    "export": "niddl_xr.recordings.export",
     "open_catalog": "niddl_xr.recordings",
     "save": "niddl_xr.filling",
     "train": "niddl_xr.denoising",
@@ -55,15 +55,20 @@ if TYPE_CHECKING:
     from niddl_xr.denoising import train as train
     from niddl_xr.denoising.classical import classical as classical
     from niddl_xr.filling import save as save
+    from niddl_xr.metrics import check_pairs as check_pairs
     from niddl_xr.metrics import compare as compare
     from niddl_xr.metrics import snr as snr
     from niddl_xr.plots import plot_comparison as plot_comparison
     from niddl_xr.plots import plot_frame as plot_frame
     from niddl_xr.plots import plot_loss as plot_loss
     from niddl_xr.plots import view as view
+    from niddl_xr.recordings import describe as describe
     from niddl_xr.recordings import from_numpy as from_numpy
+    from niddl_xr.recordings import open_catalog as open_catalog
     from niddl_xr.recordings import open_pairs as open_pairs
     from niddl_xr.recordings import open_recording as open_recording
+    from niddl_xr.recordings import pair_recordings as pair_recordings
+    from niddl_xr.recordings.export import export as export
     from niddl_xr.recordings.readers import readers as readers
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 import xarray as xr
+
+from niddl_xr.schema import RECORDING_DIMS
 
 
 class _Verb:
@@ -26,6 +28,10 @@ class _Verb:
         return verb if instance is None else MethodType(verb, instance._obj)
 
 
+def _is_recording(obj: xr.DataArray | xr.Dataset) -> TypeGuard[xr.DataArray]:
+    return isinstance(obj, xr.DataArray) and obj.dims == RECORDING_DIMS and obj.size > 0 and obj.dtype.kind in "uif"
+
+
 @xr.register_dataarray_accessor("niddl")
 @xr.register_dataset_accessor("niddl")
 class NiddlAccessor:
@@ -34,10 +40,31 @@ class NiddlAccessor:
     def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
         self._obj = obj
 
+    def __repr__(self) -> str:
+        """Name the verbs, under what is known of a recording without reading its pixels."""
+        verbs = f".niddl: {', '.join(name for name, item in vars(type(self)).items() if isinstance(item, _Verb))}"
+        if not _is_recording(self._obj):
+            return verbs
+        from niddl_xr import describe
+
+        return f"{describe(self._obj, planes=0)!r}\n\n{verbs}"
+
+    def _repr_html_(self) -> str | None:
+        """Return what :func:`niddl_xr.describe` shows of a recording; None, so the text, for anything else."""
+        if not _is_recording(self._obj):
+            return None
+        from niddl_xr import describe
+
+        return describe(self._obj)._repr_html_()
+
+    describe = _Verb()
     denoise = _Verb()
     save = _Verb()
+    export = _Verb()
     snr = _Verb()
     train = _Verb()
+    pair_recordings = _Verb()
+    check_pairs = _Verb()
     plot_frame = _Verb()
     plot_comparison = _Verb()
     view = _Verb()

@@ -42,8 +42,9 @@ def open_recording(
     ----------
     path
         File, folder, or glob of numbered planes; :func:`niddl_xr.readers` lists the formats. A format is recognised
-        by content first, by suffix second. A list of files, or a glob of files that are no images, is one session:
-        they are joined along t in this (natural) order, see :func:`niddl_xr.recordings.sessions.join`.
+        by content first, by suffix second. A list of files, a glob of files that are no images, or a folder that is
+        no recording itself but holds files of one format, is one session: they are joined along t, lists in their
+        order, others in natural order (2 before 10), see :func:`niddl_xr.recordings.sessions.join`.
     channel
         Which channel of a file with several (or which colour of an RGB image): its number from 0, or its name where
         the file has names.
@@ -55,7 +56,8 @@ def open_recording(
     voxel_um
         Size of a voxel along (z, y, x) in µm, three numbers (None keeps what the file states) or a mapping of dims.
     dt_s
-        Time between two frames (volumes) in s. Both are used in place of what the file states.
+        Time between two frames (volumes) in s. Both are used in place of what the file states. Between the files of
+        a session, pauses remain where the files state when they began.
     chunks
         ``"auto"`` (blocks of whole frames of about 16 MiB), a number of frames a block, or a mapping of dims to
         what dask takes.
@@ -87,28 +89,29 @@ def open_recording(
     >>> recording = open_recording("worm7.tif", voxel_um=(1.5, 0.33, 0.33))  # doctest: +SKIP
     >>> recording[10].compute()  # reads the planes of frame 10  # doctest: +SKIP
     """
-    files = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    sources = [Path(file).expanduser().resolve() for file in files]
-    if not sources:
+    named = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    if not named:
         raise NiddlError("expected a path, or the paths of the files of one session in order, got none")
-    if len(sources) == 1:
-        sources = files_of(sources[0]) or sources
+    sources = [file for item in named for file in files_of(Path(item).expanduser().resolve())]
+    given = voxel_mapping(voxel_um)
     parts = [_read(source, axes=axes, channel=channel, chunks=chunks, **options) for source in sources]
-    opened = join(parts, sources) if len(parts) > 1 else parts[0]
-    source = str(sources[0] if not isinstance(path, (str, os.PathLike)) else Path(path).expanduser().resolve())
+    opened = parts[0] if len(parts) == 1 else join(parts, sources, given=given, dt_s=dt_s)
     data: Any = opened.data
     if opened.axes != "tzyx":
         data = data.transpose([opened.axes.index(dim) for dim in RECORDING_DIMS])
     chosen = {} if opened.channel is None else {"channel": opened.channel}
     for note in opened.notes:
         warnings.warn(note, stacklevel=2)
-    given = voxel_mapping(voxel_um)
-    recording = make_recording(
-        data,
-        voxel_um={**_stored_steps(opened), **opened.voxel_um, **given},
-        **_times(opened, dt_s),
-        attrs={**opened.attrs, "source": source, **chosen},
-    )
+    source = str(Path(named[0]).expanduser().resolve() if len(named) == 1 else sources[0])
+    try:
+        recording = make_recording(
+            data,
+            voxel_um={**_stored_steps(opened), **opened.voxel_um, **given},
+            **_times(opened, dt_s if len(parts) == 1 else None),
+            attrs={**opened.attrs, "source": source, **chosen},
+        )
+    except NiddlError as error:  # what the file states is no voxel size or time
+        raise NiddlError(f"{source}: {error}") from error
     kept = {dim: coord for dim, coord in opened.coords.items() if dim in SPACE_DIMS and dim not in given}
     if recording["t"].attrs["units"] == "frame" and "t" in opened.coords:
         kept["t"] = opened.coords["t"]
@@ -116,6 +119,21 @@ def open_recording(
     said = {name: value for name, value in said.items() if value is not None}
     recording = recording.assign_coords(kept)
     return with_history(recording, "open_recording", said) if said else recording
+
+
+def reader_of(path: str | os.PathLike[str]) -> str:
+    """Return the name of the reader that :func:`open_recording` takes for ``path``: of a session, for its first file.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where nothing is at ``path``.
+    NiddlError
+        Where no reader recognises what is there.
+    """
+    from niddl_xr.recordings.readers import find_reader
+
+    return find_reader(files_of(Path(path))[0])
 
 
 def _read(source: Path, **arguments: Any) -> Opened:
