@@ -194,12 +194,13 @@ def frame_interval_s(recording: xr.DataArray) -> float | None:
 
 def history(obj: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
     """Return the list of what was done to ``obj``, oldest first; empty where nothing is recorded."""
+    stored = obj.attrs.get(HISTORY, "[]")
     try:
-        entries: list[dict[str, Any]] = json.loads(obj.attrs.get(HISTORY, "[]"))
-    except (TypeError, ValueError) as error:
-        raise NiddlError(
-            f"expected attrs[{HISTORY!r}] as a JSON list, got {obj.attrs[HISTORY]!r:.60}; delete that attribute"
-        ) from error
+        entries = json.loads(stored)
+    except (TypeError, ValueError):
+        entries = None
+    if not isinstance(entries, list):
+        raise NiddlError(f"expected attrs[{HISTORY!r}] as a JSON list, got {stored!r:.60}; delete that attribute")
     return entries
 
 

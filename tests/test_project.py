@@ -13,6 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
+OPTIONAL = ("czi", "nwb", "parquet")  # of formats; a message names the extra where one is missing
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:
@@ -34,7 +35,7 @@ def constraints() -> dict[str, Version]:
 
 def test_every_requirement_is_pinned_to_a_version_that_it_allows():
     pins = constraints()
-    for name, requirement in requirements("notebook", "dev").items():
+    for name, requirement in requirements("notebook", *OPTIONAL, "dev").items():
         assert name in pins, f"{name} is not pinned in constraints.txt"
         assert pins[name] in requirement.specifier, f"{name}=={pins[name]} is outside {requirement.specifier}"
     assert pins["torch"] == Version("2.13.0")
@@ -69,8 +70,15 @@ def imported(path: Path) -> set[str]:
 def test_everything_imported_is_required():
     import sys
 
-    distributions = {"skimage": "scikit-image", "google_crc32c": "google-crc32c", "nbformat": "nbclient"}
-    allowed = set(requirements("notebook")) | {"niddl-xr", "distributed"}  # dask[distributed] brings distributed
+    distributions = {
+        "skimage": "scikit-image",
+        "google_crc32c": "google-crc32c",
+        "nbformat": "nbclient",
+        "PIL": "pillow",
+        "yaml": "pyyaml",
+        "hdmf": "pynwb",
+    }
+    allowed = set(requirements("notebook", *OPTIONAL)) | {"niddl-xr", "distributed"}  # dask[distributed] brings distributed
     for path in (ROOT / "niddl_xr").rglob("*.py"):
         foreign = imported(path) - set(sys.stdlib_module_names) - {"niddl_xr"}
         missing = {canonicalize_name(distributions.get(name, name)) for name in foreign} - allowed

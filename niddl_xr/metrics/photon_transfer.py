@@ -152,7 +152,7 @@ def _line(level: np.ndarray, variance: np.ndarray, counts: np.ndarray, bins: np.
     """
     expected = np.array([np.median(variance[bins == number]) for number in bins])
     middle, mean = float(np.median(level)), float(np.average(expected, weights=counts))
-    if mean == 0:
+    if mean == 0 or not np.isfinite(mean):  # no noise, or squares of the counts beyond floating point
         return NoiseModel(0.0, float(np.average(variance, weights=counts)))
     groups_of_bin = np.bincount(bins)[bins]
     # Relative to the variance; what is common to a bin's groups does not average out among them.
