@@ -20,6 +20,7 @@ _VERBS = {
     "readers": "niddl_xr.recordings",
     "describe": "niddl_xr.recordings",
     "export": "niddl_xr.recordings.export",
+    "writers": "niddl_xr.recordings.export",
     "open_catalog": "niddl_xr.recordings",
     "save": "niddl_xr.filling",
     "train": "niddl_xr.denoising",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from niddl_xr.recordings import open_recording as open_recording
     from niddl_xr.recordings import pair_recordings as pair_recordings
     from niddl_xr.recordings.export import export as export
+    from niddl_xr.recordings.export import writers as writers
     from niddl_xr.recordings.readers import readers as readers
 
 
