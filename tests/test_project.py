@@ -13,7 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
-OPTIONAL = ("czi", "nwb", "parquet")  # of formats; a message names the extra where one is missing
+OPTIONAL = ("nwb", "parquet")  # of formats; a message names the extra where one is missing
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:
@@ -95,12 +95,6 @@ def test_the_readme_gives_the_two_commands():
     assert "make test" in readme
     for target in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / target).exists(), f"README.md links to {target}, which is not there"
-
-
-def test_the_catalogue_is_plain_yaml():
-    catalogue = yaml.safe_load((ROOT / "data_catalog.yaml").read_text())
-    for name, entry in catalogue["sources"].items():
-        assert {"description", "driver", "args"} <= set(entry), name
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)

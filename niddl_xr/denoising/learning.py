@@ -9,7 +9,11 @@ import xarray as xr
 
 from niddl_xr.denoising.denoiser import Denoiser
 from niddl_xr.denoising.methods import method_module
+from niddl_xr.metrics.pairs import require_good_pairs
 from niddl_xr.schema import NiddlError
+
+CHECK_S = 5.0
+CHECK_SHARE = 0.05  # of the time that a training may take
 
 
 def train(
@@ -27,6 +31,7 @@ def train(
     device: str = "auto",
     resume: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    check_pairs: bool = True,
     **options: Any,
 ) -> Denoiser:
     """Train a denoiser.
@@ -72,6 +77,9 @@ def train(
     out
         File to save the denoiser to. A checkpoint lies beside it while training runs, and stays if time, Ctrl-C or
         a crash ended it.
+    check_pairs
+        Look at a sample of the pairs first, for at most 5 s, or 5 % of ``time_limit_s`` where that is less: see
+        :func:`niddl_xr.check_pairs`. Not done for a training that is continued.
     **options
         patch_px (128), batch (4), learning_rate (None: that of the network, 2e-3 for niddl_fast and 1e-3 for the
         others), residual (True), precision ("float32" or "bfloat16", which is faster where the processor has
@@ -93,10 +101,15 @@ def train(
     Raises
     ------
     NiddlError
-        For unknown options, NaN, constant or unrelated images, a single stack with validation, a depth that does
-        not fit the mode or the stacks.
+        For unknown options, NaN, constant, unrelated, turned or swapped images, a single stack with validation, a
+        depth that does not fit the mode or the stacks.
     FileExistsError
         If ``out`` exists, or a checkpoint of it that ``resume`` does not name.
+
+    Warns
+    -----
+    niddl_xr.metrics.PairsWarning
+        Where the halves of pairs are shifted.
 
     Notes
     -----
@@ -134,5 +147,13 @@ def train(
         raise NiddlError(
             f"train has no option {sorted(unknown)}; its further options are {sorted(known - set(settings))}"
         )
-    denoiser: Denoiser = module.train(data, TrainingOptions(**settings, **options))
+    chosen = TrainingOptions(**settings, **options)
+    if check_pairs and resume is None and isinstance(data, xr.Dataset):
+        require_good_pairs(data, time_limit_s=_check_time_s(time_limit_s))
+    denoiser: Denoiser = module.train(data, chosen)
     return denoiser
+
+
+def _check_time_s(time_limit_s: float | None) -> float:
+    """Return how long the pairs of a training may be checked, in s."""
+    return CHECK_S if time_limit_s is None else min(CHECK_S, CHECK_SHARE * time_limit_s)

@@ -2,12 +2,15 @@
 
 from niddl_xr.metrics.comparison import compare, compare_paired
 from niddl_xr.metrics.images import affine_match, mae, psnr, rmse, ssim
+from niddl_xr.metrics.pairs import PairsWarning, check_pairs
 from niddl_xr.metrics.signal import median_snr_db, snr
 from niddl_xr.metrics.statistics import hodges_lehmann, holm, paired_wilcoxon
 from niddl_xr.metrics.traces import trace_metrics
 
 __all__ = [
+    "PairsWarning",
     "affine_match",
+    "check_pairs",
     "compare",
     "compare_paired",
     "hodges_lehmann",
