@@ -33,3 +33,25 @@ def test_simulated_worms_beside_real_ones(tmp_path, realdata):
 def test_outputs_are_stripped():
     cells = json.loads(notebook_path("simulated_worms.ipynb").read_text(encoding="utf-8"))["cells"]
     assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in cells)
+
+
+def check_formats(folder) -> str:
+    """Return the page of the executed gallery, in which the largest difference from the truth is asserted to be 0."""
+    page = (folder / "formats.html").read_text(encoding="utf-8")
+    assert "Traceback" not in page
+    assert "memory map of CaImAn" in page
+    assert "scanimage" in page
+    return page
+
+
+def test_formats_alone(tmp_path):
+    folder = run_notebook("formats.ipynb", tmp_path / "formats", {})
+    assert pictures(folder, "formats.ipynb") == 1
+    assert "no folder of real recordings given" in check_formats(folder)
+
+
+@pytest.mark.realdata
+def test_formats_with_real_files(tmp_path, realdata):
+    folder = run_notebook("formats.ipynb", tmp_path / "formats", {"realdata": str(realdata)})
+    assert pictures(folder, "formats.ipynb") == 2
+    assert "sample_norpix6.seq" in check_formats(folder)
