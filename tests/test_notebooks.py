@@ -46,12 +46,12 @@ def check_formats(folder) -> str:
 
 def test_formats_alone(tmp_path):
     folder = run_notebook("formats.ipynb", tmp_path / "formats", {})
-    assert pictures(folder, "formats.ipynb") == 1
+    assert pictures(folder, "formats.ipynb") == 2  # one is the extension itself
     assert "no folder of real recordings given" in check_formats(folder)
 
 
 @pytest.mark.realdata
 def test_formats_with_real_files(tmp_path, realdata):
     folder = run_notebook("formats.ipynb", tmp_path / "formats", {"realdata": str(realdata)})
-    assert pictures(folder, "formats.ipynb") == 2
+    assert pictures(folder, "formats.ipynb") == 3
     assert "sample_norpix6.seq" in check_formats(folder)
