@@ -13,7 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
-OPTIONAL = ("nwb", "parquet")  # of formats; a message names the extra where one is missing
+OPTIONAL = ("hdf5", "nwb", "parquet")  # of formats; a message names the extra where one is missing
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import niddl_xr as nx
-from niddl_xr.recordings.readers import hdf5
+from niddl_xr.recordings.readers import _chunked, hdf5
+from tests.recordings.samples import hdf5 as samples
 
 T, Z, Y, X = 6, 3, 7, 11
 ignore_missing = pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
@@ -151,3 +153,245 @@ def test_damaged_hdf5(tmp_path, counts):
     (tmp_path / "b.h5").write_bytes(b"not HDF5 at all, whatever its name")
     with pytest.raises(nx.NiddlError, match=r"b\.h5 is not an HDF5 file that can be read"):
         nx.open_recording(tmp_path / "b.h5")
+
+
+STORED = {  # axes of the file, channel, values
+    "plain": ("tyx", None, samples.counts(T, Y, X)),
+    "chunked": ("tzyx", None, samples.counts(T, Z, Y, X, dtype="float32")),
+    "sima": ("tzyxc", 1, samples.counts(T, Z, Y, X, 2, dtype="uint8")),
+    "caiman_movie": ("tyx", None, samples.counts(T, Y, X, dtype="float32")),
+    "tierpsy": ("tyx", None, samples.counts(T, Y, X, dtype="uint8")),
+    "ilastik": ("yxtc", 1, samples.counts(Y, X, T, 2)),
+    "scales": ("tyx", None, samples.counts(T, Y, X)),
+    "matlab73": ("yxt", None, samples.counts(Y, X, T)),
+    "matlab5": ("yxt", None, samples.counts(Y, X, T)),
+    "imaris": ("tczyx", 1, samples.counts(T, 2, Z, Y, X)),
+}
+
+
+@ignore_missing
+@pytest.mark.parametrize("name", samples.SAMPLES)
+def test_every_layout_within_hdf5(tmp_path, lazily, pickled, name):
+    path = samples.SAMPLES[name](tmp_path)
+    axes, channel, truth = STORED[name]
+    if channel is not None:
+        truth, axes = truth.take(channel, axis=axes.index("c")), axes.replace("c", "")
+    truth = np.einsum(f"{axes}->{''.join(dim for dim in 'tzyx' if dim in axes)}", truth)
+    truth = truth if "z" in axes else truth[:, None]
+    with lazily:
+        recording = nx.open_recording(path, chunks=4, **samples.OPTIONS.get(name, {}))
+    assert recording.dtype == truth.dtype
+    np.testing.assert_array_equal(recording.values, truth)
+    size, values = pickled(recording[1:5, :, 2:, ::3])
+    np.testing.assert_array_equal(values, truth[1:5, :, 2:, ::3])
+    assert size < 20_000
+
+
+def test_what_layouts_state(tmp_path):
+    movie = nx.open_recording(samples.caiman_movie(tmp_path), voxel_um=(1, 1, 1))
+    np.testing.assert_allclose(movie.t, np.arange(T) / 4)
+    masks = nx.open_recording(samples.tierpsy(tmp_path))
+    assert [float(masks[dim][1]) for dim in "tyx"] == pytest.approx([0.04, 10.5, 10.5])
+    scales = nx.open_recording(samples.scales(tmp_path), voxel_um={"x": 2})
+    np.testing.assert_allclose(scales.t, 1 + 0.5 * np.arange(T))
+    np.testing.assert_allclose(scales.y, 0.3 * np.arange(Y))
+    with pytest.raises(nx.NiddlError, match=r"2 channels: 0 \(GCaMP\), 1 \(RFP\)"):
+        nx.open_recording(samples.imaris(tmp_path))
+    image = nx.open_recording(samples.imaris(tmp_path), channel="RFP")
+    np.testing.assert_allclose(image.t, np.arange(T) / 2)
+    assert [float(image[dim][1]) for dim in "zyx"] == pytest.approx([2, 0.5, 0.25])
+    kept = {name: value for name, value in image.attrs.items() if name not in ("source", "channel")}
+    assert kept == {"acquired": "2026-01-05T10:00:00", "emission_nm": 580, "channels": ["GCaMP", "RFP"]}
+    with pytest.warns(nx.MissingMetadataWarning, match=r"matlab73\.mat is taken as MATLAB's \(y, x, t\): axes='txy'"):
+        nx.open_recording(samples.matlab73(tmp_path), voxel_um=(1, 1, 1), dt_s=1)
+
+
+def test_a_volume_of_imaris_that_is_missing(tmp_path):
+    with h5py.File(samples.imaris(tmp_path), "a") as file:
+        del file["DataSet/ResolutionLevel 0/TimePoint 2/Channel 0/Data"]
+    recording = nx.open_recording(tmp_path / "imaris.ims", channel=0, chunks=1)
+    recording[1].compute(scheduler="sync")
+    with pytest.raises(nx.NiddlError, match=r"TimePoint 2/Channel 0/Data of .*imaris\.ims is missing"):
+        recording[2].compute(scheduler="sync")
+
+
+@ignore_missing
+def test_nothing_leads_out_of_the_file(tmp_path, counts):
+    save(tmp_path / "other.h5", counts(T, Y, X))
+    (tmp_path / "raw.bin").write_bytes(bytes(2 * T * Y * X))
+    layout = h5py.VirtualLayout((T, Y, X), "uint16")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "movie", (T, Y, X))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["movie"] = counts(T, Y, X)
+        file["again"] = h5py.SoftLink("/movie")
+        file["round"] = h5py.SoftLink("/round")
+        file["linked"] = h5py.ExternalLink("other.h5", "/movie")
+        file["through"] = h5py.SoftLink("/linked")
+    np.testing.assert_array_equal(nx.open_recording(tmp_path / "a.h5", dataset="again").values[:, 0], counts(T, Y, X))
+    for name, text in (("linked", "another file, other.h5"), ("through", "another file"), ("round", "in a circle")):
+        with pytest.raises(nx.NiddlError, match=text):
+            nx.open_recording(tmp_path / "a.h5", dataset=name)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_virtual_dataset("virtual", layout)
+        size = 2 * T * Y * X
+        file.create_dataset("outside", (T, Y, X), "uint16", external=[(str(tmp_path / "raw.bin"), 0, size)])
+    for name, text in (("virtual", "other.h5"), ("outside", "raw.bin")):
+        with pytest.raises(nx.NiddlError, match=rf"dataset /{name} of .* lies in other files: .*{text}"):
+            nx.open_recording(tmp_path / "b.h5", dataset=name)
+
+
+@pytest.mark.parametrize(
+    "values", [np.ones((T, Y, X), bool), np.ones((T, Y, X), complex), np.zeros((T, Y, X), [("a", "u2"), ("b", "f4")])]
+)
+def test_hdf5_of_no_counts(tmp_path, values):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["movie"] = values
+        file.create_dataset("states", (T, Y, X), dtype=h5py.enum_dtype({"on": 1, "off": 0}, "i2"))
+    for options in ({}, {"dataset": "movie"}, {"dataset": "states"}):
+        with pytest.raises(nx.NiddlError, match=r"a\.h5.*ts datasets: /movie \(6, 7, 11\)"):
+            nx.open_recording(tmp_path / "a.h5", **options)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["one"] = 5
+    with pytest.raises(nx.NiddlError, match=r"dataset /one of .* holds one int64; expected an array"):
+        nx.open_recording(tmp_path / "b.h5", dataset="one")
+
+
+def test_hdf5_whose_sizes_are_not_believed(tmp_path, counts):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset("movie", data=counts(T, Y, X), chunks=(1, Y, X), maxshape=(None, Y, X))
+        made.resize(8 * T, axis=0)
+    with pytest.raises(
+        nx.NiddlError, match=r"states the shape \(48, 7, 11\), .* in 6 of 48 chunks: the recording was b"
+    ):
+        nx.open_recording(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["movie"].resize(2 * T, axis=0)
+    with pytest.warns(UserWarning, match="6 of 12 chunks were never written and read as zeros"):
+        recording = nx.open_recording(tmp_path / "a.h5", axes="tyx", voxel_um=(1, 1, 1), dt_s=1)
+    np.testing.assert_array_equal(recording.values[:T, 0], counts(T, Y, X))
+    assert not recording.values[T:].any()
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("movie", (T, Y, X), "uint16")
+    with pytest.raises(nx.NiddlError, match=r"the file has 0 bytes of 924: it was never written"):
+        nx.open_recording(tmp_path / "b.h5")
+
+
+def test_a_filter_that_is_missing(tmp_path, counts):
+    space, layout = h5py.h5s.create_simple((T, Y, X)), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk((1, Y, X))
+    layout.set_filter(32_768 + 17, h5py.h5z.FLAG_OPTIONAL, ())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        h5py.h5d.create(file.id, b"movie", h5py.h5t.STD_U16LE, space, layout)
+        file["movie"][:] = counts(T, Y, X)
+    with pytest.raises(
+        nx.NiddlError, match=r"compressed by a filter that is missing here, .*\(32785\): pip install hdf5"
+    ):
+        nx.open_recording(tmp_path / "a.h5")
+
+
+@ignore_missing
+def test_blocks_are_whole_chunks_unless_these_are_too_long(tmp_path, counts, monkeypatch):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("movie", data=counts(12, Y, X), chunks=(5, Y, X))
+        file.create_dataset("across", data=counts(12, Y, X), chunks=(12, 1, 1))
+    assert nx.open_recording(tmp_path / "a.h5", dataset="movie").data.chunks[0] == (10, 2)
+    monkeypatch.setattr(_chunked, "MOST_UNIT_BYTES", 3 * 2 * Y * X)
+    with pytest.warns(UserWarning, match=r"stores 12 of its 12 frames together, in chunks of \(12, 1, 1\)"):
+        recording = nx.open_recording(tmp_path / "a.h5", dataset="across")
+    np.testing.assert_array_equal(recording.values[:, 0], counts(12, Y, X))
+
+
+def test_texts_without_an_end_do_not_hang(tmp_path, counts):
+    save(tmp_path / "a.h5", counts(T, Y, X), note=np.array(["some", "text"], dtype=object))
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    at = content.index(b"GCOL")
+    content[at + 16 : at + 64] = bytes(48)
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(nx.NiddlError, match=r"a\.h5 is damaged: the texts at byte \d+ have no end"):
+        nx.open_recording(tmp_path / "a.h5")
+
+
+@ignore_missing
+def test_pictures_and_tables(tmp_path, counts):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["picture"] = counts(Y, X)
+    assert nx.open_recording(tmp_path / "a.h5").sizes == {"t": 1, "z": 1, "y": Y, "x": X}
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        for number in range(20):
+            file[f"trace{number:02}"] = np.ones(number + 1)
+    with pytest.raises(nx.NiddlError, match=r"found 0; .*/trace00 \(1,\) float64, .* and 8 more"):
+        nx.open_recording(tmp_path / "b.h5")
+
+
+@ignore_missing
+def test_npz(tmp_path, counts, pickled):
+    np.savez(tmp_path / "a.npz", left=counts(T, Y, X), right=counts(T, Y, X) + 1)
+    with pytest.raises(nx.NiddlError, match=r"expected one array in .*a\.npz; choose one with variable=: left, right"):
+        nx.open_recording(tmp_path / "a.npz")
+    recording = nx.open_recording(tmp_path / "a.npz", variable="right")
+    np.testing.assert_array_equal(pickled(recording)[1][:, 0], counts(T, Y, X) + 1)
+    np.savez_compressed(tmp_path / "b.npz", counts(T, Y, X))
+    with pytest.raises(nx.NiddlError, match=r"arr_0 of .*b\.npz is compressed, .* numpy\.load"):
+        nx.open_recording(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", np.array([{}]))
+    with pytest.raises(nx.NiddlError, match=r"c\.npz holds object; expected integer"):
+        nx.open_recording(tmp_path / "c.npz")
+    (tmp_path / "d.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-50])
+    with pytest.raises(nx.NiddlError, match=r"d\.npz"):
+        nx.open_recording(tmp_path / "d.npz")
+
+
+@ignore_missing
+def test_headers_of_npy(tmp_path, counts):
+    for version in ((1, 0), (2, 0), (3, 0)):
+        content = io.BytesIO()
+        np.lib.format.write_array(content, counts(T, Y, X), version)
+        (tmp_path / "a.npy").write_bytes(content.getvalue())
+        np.testing.assert_array_equal(nx.open_recording(tmp_path / "a.npy").values[:, 0], counts(T, Y, X))
+    good = (tmp_path / "a.npy").read_bytes()
+    for old, new, text in (
+        (b"(6, 7, 11)", b"(-6, 7,11)", "is cut short"),
+        (b"(6, 7, 11)", b"(6, 7, 1(", "is not a .npy that can be read"),
+        (b"NUMPY\x03", b"NUMPY\x09", r"is of version \(9, 0\)"),
+        (b"'<u2'", b"'<U2'", "holds <U2; expected integer"),
+    ):
+        (tmp_path / "a.npy").write_bytes(good.replace(old, new))
+        with pytest.raises(nx.NiddlError, match=text):
+            nx.open_recording(tmp_path / "a.npy")
+
+
+def test_variables_of_matlab_are_listed(tmp_path, counts):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "a.mat", {"left": counts(Y, X, T), "right": counts(Y, X, T) + 1, "dff": np.ones((3, 4))})
+    with pytest.raises(nx.NiddlError, match=r"found 2; choose one with dataset=.*left \(7, 11, 6\) uint16"):
+        nx.open_recording(tmp_path / "a.mat")
+    recording = nx.open_recording(tmp_path / "a.mat", dataset="right", axes="yxt", voxel_um=(1, 1, 1), dt_s=1)
+    np.testing.assert_array_equal(recording.values[:, 0], counts(Y, X, T).transpose(2, 0, 1) + 1)
+    (tmp_path / "b.mat").write_bytes((tmp_path / "a.mat").read_bytes()[:300])
+    cut = nx.open_recording(tmp_path / "b.mat", axes="yxt", voxel_um=(1, 1, 1), dt_s=1)
+    with pytest.raises(nx.NiddlError, match=r"left of .*b\.mat could not be read"):
+        cut.compute(scheduler="sync")
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tierpsy_worm/features_test.hdf5", r"found 0; choose one with dataset=.* more"),
+        ("format_nwb/extract_output_2014_04_01_p203_m19.mat", r"holds components that EXTRACT found, not a movie"),
+        ("cascade_spikes/Experiment_552195520_excerpt.mat", r"expected one variable of numbers .* found 0"),
+        ("btrack_tracks/tracks.h5", r"found 0; choose one with dataset=.*/coords \(2201, 5\) float32"),
+    ],
+)
+def test_real_files_without_a_movie(realdata, name, text):
+    with pytest.raises(nx.NiddlError, match=text):
+        nx.open_recording(realdata / name)
+
+
+@pytest.mark.realdata
+@ignore_missing
+def test_a_real_mask(realdata):
+    path = realdata / "tierpsy_worm" / "mask_test.hdf5"
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(nx.open_recording(path).values[0, 0], file["mask"])

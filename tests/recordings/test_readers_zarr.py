@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import zarr
 
 import niddl_xr as nx
 from niddl_xr.recordings.readers import _lazy
+from niddl_xr.recordings.readers import zarr as reader
+from tests.recordings.samples import zarr as samples
 
 T, Z, Y, X = 10, 3, 7, 11
 
@@ -195,3 +198,171 @@ def test_what_save_writes_comes_back(tmp_path, recording):
         np.testing.assert_allclose(opened[dim], recording[dim])
         assert opened[dim].attrs["units"] == recording[dim].attrs["units"]
     assert opened.attrs.get("niddl_history") == saved.attrs.get("niddl_history")
+
+
+FRAMES, DEPTH, ROWS, COLUMNS = samples.T, samples.Z, samples.Y, samples.X
+FIVE = samples.counts(FRAMES, 2, DEPTH, ROWS, COLUMNS)[:, 1]
+STORED = {
+    **dict.fromkeys(("ome_0.1", "ome_0.3", "ome_0.4", "ome_0.5", "zipped"), FIVE),
+    "bioformats2raw": FIVE + 1,
+    "sharded": samples.counts(FRAMES, DEPTH, ROWS, COLUMNS, dtype="float32"),
+    "plain2": samples.counts(FRAMES, ROWS, COLUMNS)[:, None],
+    "minian": samples.counts(FRAMES, ROWS, COLUMNS, dtype="uint8")[:, None],
+}
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+@pytest.mark.parametrize("name", samples.SAMPLES)
+def test_every_layout(tmp_path, lazily, pickled, name):
+    path, truth = samples.SAMPLES[name](tmp_path), STORED[name]
+    with lazily:
+        recording = nx.open_recording(path, chunks=4, **samples.OPTIONS.get(name, {}))
+    assert recording.dtype == truth.dtype
+    np.testing.assert_array_equal(recording.values, truth)
+    size, values = pickled(recording[1:5, :, 2:, ::3])
+    np.testing.assert_array_equal(values, truth[1:5, :, 2:, ::3])
+    assert size < 20_000
+    if name in ("ome_0.4", "ome_0.5", "zipped", "bioformats2raw"):
+        assert [float(recording[dim][1]) for dim in "tzyx"] == pytest.approx([0.4, 1.5, 0.5, 0.25])
+        assert recording.attrs["channels"] == ["GCaMP", "RFP"]
+    if name == "minian":
+        assert recording.t.values.tolist() == list(range(10, 10 + FRAMES))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_other_libraries_write(tmp_path, counts, version):
+    from ome_zarr.format import FormatV04, FormatV05
+    from ome_zarr.writer import write_image
+
+    truth = counts(T, 2, Z, Y, X)
+    write_image(
+        truth,
+        str(tmp_path / "a.zarr"),
+        axes="tczyx",
+        axes_units={"t": "second", **dict.fromkeys("zyx", "micrometer")},
+        scale={"t": 0.5, "c": 1, "z": 2, "y": 0.4, "x": 0.2},
+        scale_factors=[],
+        fmt=FormatV04() if version == "0.4" else FormatV05(),
+    )
+    recording = nx.open_recording(tmp_path / "a.zarr", channel=1)
+    np.testing.assert_array_equal(recording.values, truth[:, 1])
+    assert [float(recording[dim][1]) for dim in "tzyx"] == pytest.approx([0.5, 2, 0.4, 0.2])
+
+
+def test_what_ngff_zarr_writes(tmp_path, counts):
+    import ngff_zarr
+
+    truth = counts(T, Z, Y, X)
+    sizes = {"t": 0.5, "z": 2.0, "y": 0.4, "x": 0.2}
+    units = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
+    image = ngff_zarr.to_ngff_image(truth, dims=list("tzyx"), scale=sizes, axes_units=units)
+    ngff_zarr.to_ngff_zarr(str(tmp_path / "a.zarr"), ngff_zarr.to_multiscales(image, scale_factors=[]), version="0.4")
+    recording = nx.open_recording(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(recording.values, truth)
+    assert [float(recording[dim][1]) for dim in "tzyx"] == pytest.approx([0.5, 2, 0.4, 0.2])
+
+
+def test_images_of_a_collection_are_listed(tmp_path):
+    path = samples.bioformats2raw(tmp_path)
+    with pytest.raises(nx.NiddlError, match=r"expected one image in .*, found 2; choose one with series=: 0 \(0\), 1"):
+        nx.open_recording(path, channel=0)
+    np.testing.assert_array_equal(nx.open_recording(path, series="1", channel="RFP").values, FIVE + 1)
+    root = zarr.open_group(path, mode="a")
+    root["OME"].attrs["series"] = ["../outside"]
+    with pytest.raises(nx.NiddlError, match=r"names '\.\./outside', which leads out of the store"):
+        nx.open_recording(path, channel=0)
+
+
+def test_a_plate_names_an_image(tmp_path):
+    root = zarr.create_group(tmp_path / "plate.zarr", zarr_format=2)
+    root.attrs["plate"] = {"wells": [{"path": "A/1"}, {"path": "B/2"}], "version": "0.4"}
+    well = root.create_group("A/1")
+    well.attrs["well"] = {"images": [{"path": "0"}], "version": "0.4"}
+    samples.image(well.create_group("0"), samples.counts(FRAMES, DEPTH, ROWS, COLUMNS), "tzyx", "0.4")
+    with pytest.raises(
+        nx.NiddlError, match=r"is a plate of 2 wells: open an image of one, such as .*plate\.zarr/A/1/0"
+    ):
+        nx.open_recording(tmp_path / "plate.zarr")
+    for path in ("A/1/0", "A/1"):
+        recording = nx.open_recording(tmp_path / "plate.zarr" / path)
+        np.testing.assert_array_equal(recording.values, samples.counts(FRAMES, DEPTH, ROWS, COLUMNS))
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+def test_variables_of_minian(tmp_path):
+    path = samples.minian(tmp_path)
+    other = zarr.open_group(path / "varr.zarr", mode="r")["varr"]
+    group = zarr.create_group(path / "Y_fm_chk.zarr", zarr_format=3)
+    group.create_array("Y_fm_chk", data=other[0, 0] + 1, dimension_names=("frame", "height", "width"))
+    with pytest.raises(
+        nx.NiddlError, match=r"found 2; choose one with variable=: Y_fm_chk, varr\. Its stores: A, C, Y_f"
+    ):
+        nx.open_recording(path)
+    recording = nx.open_recording(path, variable="Y_fm_chk")
+    np.testing.assert_array_equal(recording.values, STORED["minian"] + 1)
+    alone = nx.open_recording(path / "varr.zarr")
+    np.testing.assert_array_equal(alone.values, STORED["minian"])
+
+
+def forbidden(*_):
+    raise AssertionError("unpickled")
+
+
+class Bomb:
+    def __reduce__(self):
+        return forbidden, ()
+
+
+@pytest.mark.parametrize("key", ["compressor", "filters"])
+def test_codecs_that_run_code_are_refused(tmp_path, counts, key):
+    zarr.create_array(tmp_path / "a.zarr", data=counts(T, Y, X), chunks=(1, Y, X), zarr_format=2, compressors=None)
+    metadata = json.loads((tmp_path / "a.zarr" / ".zarray").read_text())
+    metadata[key] = {"id": "pickle", "protocol": 5} if key == "compressor" else [{"id": "pickle", "protocol": 5}]
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(metadata))
+    for chunk in (tmp_path / "a.zarr").glob("[0-9]*"):
+        chunk.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(nx.NiddlError, match=r"a\.zarr .*pickle"):  # zarr 3.1 refuses it before we do
+        nx.open_recording(tmp_path / "a.zarr", axes="tyx")
+    metadata[key] = {"id": "base64"} if key == "compressor" else [{"id": "base64"}]
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(metadata))
+    with pytest.raises(nx.NiddlError, match=r"a\.zarr is encoded with base64, which is not known to be safe"):
+        nx.open_recording(tmp_path / "a.zarr", axes="tyx")
+
+
+def test_coordinates_that_run_code_are_refused(tmp_path, counts):
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    group.create_array("movie", data=counts(T, Y, X)).attrs["_ARRAY_DIMENSIONS"] = ["t", "y", "x"]
+    group.create_array("t", data=np.arange(T), chunks=(T,)).attrs.update({"_ARRAY_DIMENSIONS": ["t"], "units": "s"})
+    metadata = json.loads((tmp_path / "a.zarr" / "t" / ".zarray").read_text())
+    metadata |= {"filters": [{"id": "pickle", "protocol": 5}], "compressor": None}
+    (tmp_path / "a.zarr" / "t" / ".zarray").write_text(json.dumps(metadata))
+    (tmp_path / "a.zarr" / "t" / "0").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(nx.NiddlError, match="pickle"):
+        nx.open_recording(tmp_path / "a.zarr")
+
+
+def test_sizes_for_which_nothing_speaks(tmp_path, counts, monkeypatch):
+    zarr.create_array(tmp_path / "a.zarr", data=counts(T, Y, X), chunks=(1, Y, X), zarr_format=2)
+    metadata = json.loads((tmp_path / "a.zarr" / ".zarray").read_text())
+    metadata["shape"] = [10**9, Y, X]
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(metadata))
+    for chunk in (tmp_path / "a.zarr").glob("0.*"):
+        chunk.unlink()
+    with pytest.raises(nx.NiddlError, match=r"states \(1000000000, 7, 11\) in 1000000000 chunks, but none of those"):
+        nx.open_recording(tmp_path / "a.zarr", axes="tyx")
+    metadata |= {"shape": [T, Y, X], "chunks": [10**9, Y, X]}
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(metadata))
+    with pytest.raises(nx.NiddlError, match=r"states chunks of \(1000000000, 7, 11\), larger than zarr can write"):
+        nx.open_recording(tmp_path / "a.zarr", axes="tyx")
+
+
+def test_zip_files_without_a_store(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("notes.txt", "no store")
+    assert not reader.recognises_file(tmp_path / "a.zip", b"PK\x03\x04")
+    path = samples.zipped(tmp_path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(nx.NiddlError, match=r"ome\.zarr\.zip is not a zarr store that can be read"):
+        nx.open_recording(path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 _UM: dict[tuple[str, ...], float] = {
     ("µm", "um", "micron", "microns", "micrometer", "micrometre", "micrometers", "micrometres"): 1.0,
-    ("nm", "nanometer", "nanometre"): 1e-3,
+    ("nm", "nanometer", "nanometre", "nanometers", "nanometres"): 1e-3,
     ("pm", "picometer", "picometre"): 1e-6,
     ("å", "angstrom"): 1e-4,
-    ("mm", "millimeter", "millimetre"): 1e3,
-    ("m", "meter", "metre"): 1e6,
+    ("mm", "millimeter", "millimetre", "millimeters", "millimetres"): 1e3,
+    ("m", "meter", "metre", "meters", "metres"): 1e6,
 }
-_CENTIMETRE: dict[tuple[str, ...], float] = {("cm", "centimeter", "centimetre"): 1e4}
+_CENTIMETRE: dict[tuple[str, ...], float] = {("cm", "centimeter", "centimetre", "centimeters", "centimetres"): 1e4}
 _S: dict[tuple[str, ...], float] = {
     ("s", "sec", "second", "seconds"): 1.0,
     ("ms", "msec", "millisecond", "milliseconds"): 1e-3,
