@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 realdata = Path(os.environ.get("NIDDL_XR_REALDATA", "../shared/realdata"))
-commands = [[f"benchmarks.{name}"] for name in ("speed", "memory", "networks", "training", "simulation")]
+commands = [[f"benchmarks.{name}"] for name in ("speed", "memory", "recordings", "networks", "training", "simulation")]
 commands.append(["benchmarks.worm_sim", "judge"])
 # The experiments, an hour and a half, have a command of their own: python -m benchmarks.experiments.
 if realdata.is_dir():

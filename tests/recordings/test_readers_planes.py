@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 import niddl_xr as nx
+from tests.recordings.samples import tiff as samples
 
 pytestmark = pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
 Y, X = 7, 11
@@ -220,3 +221,68 @@ def test_niddl_layout_with_gaps(tmp_path, counts):
     np.testing.assert_array_equal(recording.values, counts(4, 3, Y, X)[[0, 1, 3]])
     with pytest.raises(nx.NiddlError, match="whose axes are 'tzyx', got axes='ztyx'"):
         nx.open_recording(tmp_path, axes="ztyx")
+
+
+@pytest.mark.parametrize("name", ["planes tiff", "planes png", "niddl layout"])
+def test_samples_hold_what_was_written(tmp_path, name):
+    values = samples.counts(samples.T, samples.Z, samples.Y, samples.X)
+    truth = samples.counts(samples.T, samples.Y, samples.X)[:, None] if name == "planes png" else values
+    np.testing.assert_array_equal(nx.open_recording(samples.SAMPLES[name](tmp_path)).values, truth)
+
+
+def test_files_of_both_byte_orders(tmp_path, counts, pickled):
+    truth = counts(5, Y, X)
+    for number in range(5):
+        samples.write_tiff(tmp_path / f"img_{number}.tif", truth[number : number + 1], order="<>"[number % 2])
+    recording = nx.open_recording(tmp_path, chunks=3)
+    assert recording.dtype.isnative
+    np.testing.assert_array_equal(pickled(recording)[1][:, 0], truth)
+    np.testing.assert_array_equal(recording[::-1, :, 2:5, 3].values[:, 0], truth[::-1, 2:5, 3])
+
+
+def test_compressed_and_plain_files_together(tmp_path, counts):
+    truth = counts(4, Y, X)
+    for number in range(4):
+        compression = "zlib" if number % 2 else None
+        tifffile.imwrite(tmp_path / f"img_{number}.tif", truth[number], compression=compression)
+    np.testing.assert_array_equal(nx.open_recording(tmp_path).values[:, 0], truth)
+
+
+def test_volumes_of_several_channels_at_numbered_times(tmp_path, counts):
+    truth = counts(3, 4, 2, Y, X)
+    for t in range(3):
+        metadata = {"axes": "ZCYX", "spacing": 1.5, "unit": "um"}
+        tifffile.imwrite(tmp_path / f"worm_t{t}.tif", truth[t], imagej=True, resolution=(4, 2), metadata=metadata)
+    recording = nx.open_recording(tmp_path, channel=1, dt_s=0.5)
+    np.testing.assert_array_equal(recording.values, truth[:, :, 1])
+    np.testing.assert_allclose([float(recording[dim][1]) for dim in "tzyx"], [0.5, 1.5, 0.5, 0.25])
+
+
+def test_a_png_that_says_it_is_huge_is_not_decoded(tmp_path, counts):
+    write(tmp_path / "img_0.png", counts(Y, X))
+    content = bytearray((tmp_path / "img_0.png").read_bytes())
+    content[16:24] = b"\0\1\0\0" * 2  # 65,536 pixels each way
+    (tmp_path / "img_0.png").write_bytes(content)
+    with pytest.raises(nx.NiddlError, match=r"img_0\.png cannot hold \(65536, 65536\) values in \d+ bytes"):
+        nx.open_recording(tmp_path / "img_0.png")
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_palette_gives_its_colours(tmp_path, bits, transparent):
+    """Written by Pillow, which stores the index of every pixel among at most 2**bits colours."""
+    from PIL import Image
+
+    indices = np.arange(Y * X, dtype="uint8").reshape(Y, X) % 13
+    image = Image.fromarray(indices, mode="P")
+    palette = np.random.default_rng(0).integers(0, 256, (2**bits, 3), dtype="uint8")
+    image.putpalette(palette.tobytes())
+    image.save(tmp_path / "a.png", bits=bits, **({"transparency": 2} if transparent else {}))
+    with Image.open(tmp_path / "a.png") as stored:
+        assert stored.mode == "P"
+    for channel, colour in enumerate(("red", "green", "blue")):
+        recording = nx.open_recording(tmp_path / "a.png", channel=colour, voxel_um=(1, 1, 1))
+        np.testing.assert_array_equal(recording.values[0, 0], palette[indices, channel])
+    if transparent:
+        alpha = nx.open_recording(tmp_path / "a.png", channel="alpha", voxel_um=(1, 1, 1))
+        np.testing.assert_array_equal(alpha.values[0, 0], np.where(indices == 2, 0, 255))

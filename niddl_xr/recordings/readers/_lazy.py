@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -26,7 +27,7 @@ DAMAGE = (  # what libraries raise for a file whose bytes make no sense
     *(OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, EOFError),
     *(ArithmeticError, AssertionError, MemoryError, struct.error, zlib.error),
 )
-_PAGE_READERS = {"tiff": "niddl_xr.recordings.readers.tiff", "png": "niddl_xr.recordings.readers.planes"}
+_PAGE_READERS = {"tiff": "niddl_xr.recordings.readers._tiff_pages", "png": "niddl_xr.recordings.readers.planes"}
 
 
 class Source(Protocol):
@@ -198,7 +199,7 @@ class Arranged:
         values = np.expand_dims(values, [place for place, dim in enumerate(RECORDING_DIMS) if dim not in axes])
         absent = {dim: list(wanted) for dim, wanted in zip(RECORDING_DIMS, indices, strict=True) if dim not in axes}
         values = pick(values, [absent.get(dim, spans[dim][1]) for dim in RECORDING_DIMS])
-        return np.ascontiguousarray(np.squeeze(values, axis=dropped))
+        return np.asarray(np.squeeze(values, axis=dropped), order="C")
 
 
 def lazy(source: Source, axes: str, chunks: Any, channel: int = 0, *, frames_a_unit: int = 1) -> da.Array:
@@ -258,13 +259,16 @@ class Contiguous:
 
 @dataclass(frozen=True)
 class Run:
-    """Planes ``first``, ``first + step``, ... of one file; with ``offset``, bytes from the file's start to plane 0."""
+    """Planes of one file: their numbers in it, and the byte at which each lies (or its directory does).
+
+    ``raw`` planes lie there without compression, as values of the dtype ``stored``.
+    """
 
     name: str
-    first: int
-    step: int
-    count: int
-    offset: int | None
+    pages: range
+    places: range | np.ndarray
+    raw: bool
+    stored: str
 
 
 @dataclass(frozen=True)
@@ -293,82 +297,181 @@ class PlaneBlock:
     def __getitem__(self, key: Any) -> np.ndarray:
         indices, dropped = indices_of(key, self.shape)
         lead, page = indices[: len(self.leading)], indices[len(self.leading) :]
-        places = np.arange(math.prod(self.leading)).reshape(self.leading)[np.ix_(*lead)]
-        spans = [span(wanted) for wanted in page]
-        result = np.empty((places.size, *(len(wanted) for wanted in page)), dtype=self.dtype)
-        stops = np.cumsum([run.count for run in self.runs])
-        for row, place in enumerate(places.ravel()):
-            number = int(np.searchsorted(stops, place, side="right"))
-            run = self.runs[number]
-            plane = run.first + run.step * int(place - stops[number] + run.count)
-            result[row] = pick(self._read(run, plane, tuple(cut for cut, _ in spans)), [picks for _, picks in spans])
-        return np.squeeze(result.reshape([len(wanted) for wanted in indices]), axis=dropped)
+        wanted = np.arange(math.prod(self.leading)).reshape(self.leading)[np.ix_(*lead)].ravel()
+        spans = [span(index) for index in page]
+        crop, picks = tuple(cut for cut, _ in spans), [picked for _, picked in spans]
+        result = np.empty((wanted.size, *(len(index) for index in page)), dtype=self.dtype)
+        stops = np.cumsum([len(run.pages) for run in self.runs])
+        numbers = np.searchsorted(stops, wanted, side="right")
+        for number in np.unique(numbers):
+            run, rows = self.runs[number], np.flatnonzero(numbers == number)
+            inside = (wanted[rows] - (stops[number] - len(run.pages))).tolist()
+            fill = self._fill_raw if run.raw else self._fill_decoded
+            fill(str(Path(self.folder, run.name)), run, inside, rows.tolist(), crop, picks, result)
+        return np.squeeze(result.reshape([len(index) for index in indices]), axis=dropped)
 
-    def _read(self, run: Run, plane: int, crop: tuple[slice, ...]) -> np.ndarray:
-        path = str(Path(self.folder, run.name))
-        if run.offset is not None:
-            size = math.prod(self.page_shape) * np.dtype(self.stored).itemsize
-            return Contiguous(path, run.offset + plane * size, self.page_shape, self.stored)[crop]
-        with damage_named(f"plane {plane} of {path} could not be read"):
-            values: np.ndarray = import_module(_PAGE_READERS[self.kind]).read_page(path, plane)
-            if values.shape != self.page_shape or native(values.dtype) != self.dtype:
-                raise NiddlError(
-                    f"plane {plane} of {path} is {values.shape} {values.dtype}, expected {self.page_shape} "
-                    f"{self.dtype} as in the first plane"
-                )
-            return values[crop]
+    def _fill_decoded(
+        self,
+        path: str,
+        run: Run,
+        inside: Sequence[int],
+        rows: Sequence[int],
+        crop: tuple[slice, ...],
+        picks: Sequence[list[int] | slice],
+        result: np.ndarray,
+    ) -> None:
+        """Decode planes of a run, ``inside`` it, into rows of the result."""
+        plane = run.pages[inside[0]]
+        whole = result.shape[1:] == self.page_shape and all(isinstance(picked, slice) for picked in picks)
+        with (
+            damage_named(f"plane {plane} of {path} could not be read", (OSError,)),
+            import_module(_PAGE_READERS[self.kind]).PageReader(path) as reader,
+        ):
+            for row, place in zip(rows, inside, strict=True):
+                plane = run.pages[place]
+                with damage_named(f"plane {plane} of {path} could not be read"):
+                    room = result[row] if whole else None
+                    values = reader.read(plane, int(run.places[place]), self.page_shape, crop, room)
+                    if native(values.dtype) != self.dtype:
+                        raise NiddlError(f"plane {plane} of {path} is {values.dtype}, expected {self.dtype} as before")
+                    if values is not room:
+                        result[row] = pick(values, picks)
+
+    def _fill_raw(
+        self,
+        path: str,
+        run: Run,
+        inside: Sequence[int],
+        rows: Sequence[int],
+        crop: tuple[slice, ...],
+        picks: Sequence[list[int] | slice],
+        result: np.ndarray,
+    ) -> None:
+        """Read planes that lie in the file as they are: neighbours at once; of a crop, the lines it lies in."""
+        stored = np.dtype(run.stored)
+        first, last = crop[0].start, crop[0].stop
+        shape = (last - first, *self.page_shape[1:])
+        size, line = math.prod(shape) * stored.itemsize, math.prod(shape[1:]) * stored.itemsize
+        starts = [int(run.places[place]) + first * line for place in inside]
+        sliced = all(isinstance(picked, slice) for picked in picks)
+        with damage_named(f"{path} could not be read", (OSError, ValueError)), open(path, "rb", buffering=0) as file:
+            if sliced and shape == result.shape[1:]:
+                for begin, count in _neighbours(starts, rows, size):
+                    read_into(file, starts[begin], result[rows[begin] : rows[begin] + count], stored)
+                return
+            values = np.empty(shape, self.dtype)
+            for row, start in zip(rows, starts, strict=True):
+                read_into(file, start, values, stored)
+                result[row] = pick(values[(slice(None, None, crop[0].step), *crop[1:])], picks)
+
+
+def _neighbours(starts: Sequence[int], rows: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and the number of planes that follow each other both in the file and in the result."""
+    begin = 0
+    for place in range(1, len(starts) + 1):
+        follows = (
+            place < len(starts) and starts[place] == starts[place - 1] + size and rows[place] == rows[place - 1] + 1
+        )
+        if not follows:
+            yield begin, place - begin
+            begin = place
+
+
+def read_into(file: FileIO, start: int, values: np.ndarray, stored: np.dtype[Any]) -> None:
+    """Fill a contiguous array with the values of a file from a byte on; ``stored`` says their byte order."""
+    room = memoryview(values.reshape(-1).view(np.uint8).data)
+    file.seek(start)
+    done = 0
+    while done < len(room):
+        count = file.readinto(room[done:])
+        if not count:
+            raise ValueError(f"it ends at byte {start + done}, and {len(room) - done} bytes more are needed")
+        done += count
+    if not stored.isnative:
+        values.byteswap(inplace=True)
 
 
 @dataclass(frozen=True)
 class PlaneTable:
     """Where every plane of an array lies: ``names[files[i]]`` in ``folder`` holds plane i as its ``pages[i]``.
 
-    ``offsets`` has, for every file, the bytes from its start to its first plane where planes lie one after the
-    other without compression, else None.
+    ``places`` has the byte of the file at which the values of a plane begin where ``raw`` says that they lie there
+    without compression, with the dtype that ``kinds`` names for the file; else the byte of its directory, or -1 where
+    it is found by its number.
     """
 
     folder: str
     kind: str
     names: tuple[str, ...]
-    offsets: tuple[int | None, ...]
     files: np.ndarray
     pages: np.ndarray
+    places: np.ndarray
+    raw: np.ndarray
     page_shape: tuple[int, ...]
-    stored: str
+    kinds: tuple[str, ...]
     token: str
 
     def __len__(self) -> int:
         return len(self.files)
 
     @property
+    def stored(self) -> str:
+        """The dtype of the first file, in its byte order."""
+        return self.kinds[0]
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         return native(self.stored)
 
+    def take(self, planes: np.ndarray) -> PlaneTable:
+        """Return the table of chosen planes, in the order given."""
+        chosen = {name: getattr(self, name)[planes] for name in ("files", "pages", "places", "raw")}
+        return replace(self, **chosen)
+
     def runs(self, planes: np.ndarray) -> tuple[Run, ...]:
         """Return the chosen planes as few runs of equal step within a file."""
-        runs: list[list[int]] = []  # file, first, step, count
-        for file, page in zip(self.files[planes].tolist(), self.pages[planes].tolist(), strict=True):
-            last = runs[-1] if runs else [-1, 0, 0, 0]
-            if last[0] == file and last[3] == 1:
-                last[2:] = [page - last[1], 2]
-            elif last[0] == file and page == last[1] + last[2] * last[3]:
-                last[3] += 1
-            else:
-                runs.append([file, page, 0, 1])
-        return tuple(Run(self.names[file], first, step, count, self.offsets[file]) for file, first, step, count in runs)
+        files, pages, places, raw = (part[planes] for part in (self.files, self.pages, self.places, self.raw))
+        if len(planes) == 1:
+            file, page, place = int(files[0]), int(pages[0]), int(places[0])
+            one = range(page, page + 1), range(place, place + 1)
+            return (Run(self.names[file], *one, bool(raw[0]), self.kinds[file]),)
+        new = np.concatenate([(files[1:] != files[:-1]) | (raw[1:] != raw[:-1]), [True]]).tolist()
+        numbers, runs, begin = pages.tolist(), [], 0
+        for plane in range(1, len(numbers) + 1):
+            step = numbers[min(begin + 1, plane)] - numbers[begin] if not new[plane - 1] else 0
+            if step == 0 or numbers[plane] != numbers[plane - 1] + step:
+                file = int(files[begin])
+                last = numbers[plane - 1]
+                step = last - numbers[plane - 2] if plane > begin + 1 else 1
+                run = range(numbers[begin], last + (1 if step > 0 else -1), step)
+                runs.append(
+                    Run(self.names[file], run, _compact(places[begin:plane]), bool(raw[begin]), self.kinds[file])
+                )
+                begin = plane
+        return tuple(runs)
+
+
+def _compact(numbers: np.ndarray) -> range | np.ndarray:
+    """Return numbers of equal step as a range, others as they are."""
+    step = int(numbers[1] - numbers[0]) if len(numbers) > 1 else 1
+    if step == 0 or np.any(np.diff(numbers) != step):
+        return numbers
+    first = int(numbers[0])
+    return range(first, first + step * len(numbers), step)
 
 
 def joined(tables: Sequence[PlaneTable], folder: str, names: Sequence[str], token: str) -> PlaneTable:
     """Return the planes of many files, one table a file, as one table with ``names`` relative to ``folder``."""
     counts = [len(table) for table in tables]
-    one_order = len({table.stored for table in tables}) == 1  # else tifffile sorts out the byte order of each file
     return replace(
         tables[0],
         folder=folder,
         names=tuple(names),
-        offsets=tuple(table.offsets[0] if one_order else None for table in tables),
         files=np.repeat(np.arange(len(tables)), counts),
         pages=np.concatenate([table.pages for table in tables]),
+        places=np.concatenate([table.places for table in tables]),
+        raw=np.concatenate([table.raw for table in tables]),
+        kinds=tuple(table.stored for table in tables),
         token=token,
     )
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.recordings.readers import Opened, Reader
+from niddl_xr.recordings.readers import HEAD_BYTES, Opened, Reader, scanimage
 from niddl_xr.recordings.readers._lazy import (
     PlaneTable,
     choose_channel,
@@ -28,8 +28,9 @@ from niddl_xr.recordings.readers._lazy import (
     modified_ns,
     require_axes,
 )
-from niddl_xr.recordings.readers.tiff import UNKNOWN, Layout, channel_names, resolve_unknown
-from niddl_xr.recordings.readers.tiff import describe as describe_tiff
+from niddl_xr.recordings.readers._tiff_layout import UNKNOWN, Layout
+from niddl_xr.recordings.readers._tiff_layout import describe as describe_tiff
+from niddl_xr.recordings.readers.tiff import channel_names, resolve_unknown
 from niddl_xr.schema import NiddlError
 
 READER = Reader(
@@ -42,6 +43,8 @@ READER = Reader(
 )
 SUFFIXES = (".tif", ".tiff", ".png")
 LISTED = 8  # names in a message
+_PNG_EXPANSION = 1040  # how much larger than stored values can be, which deflate limits
+_KEPT = "; skipped, and t keeps the numbers of the files that are there"
 _LABELS = {
     "t": ("t", "tp", "time", "timepoint", "frame"),
     "z": ("z", "plane", "slice", "zplane", "zslice"),
@@ -214,7 +217,7 @@ def gaps_note(counters: Counters, gaps: str, where: str) -> str | None:
         raise NiddlError(f"{missing}; every frame needs the same planes: put them back, or remove its other planes")
     if gaps == "error":
         raise NiddlError(f"{missing}; put what is missing back, or open what is there with gaps='skip'")
-    return f"{missing}; skipped, and t keeps the numbers of the files that are there"
+    return missing + _KEPT
 
 
 def read_counted(
@@ -222,6 +225,8 @@ def read_counted(
 ) -> Opened:
     """Open counted files below ``folder`` as one recording; see :func:`read`."""
     note = gaps_note(counters, gaps, where)
+    if axes is None and _are_scanimage(folder / counters.names[0]):
+        return _read_scanimage(folder, counters, channel=channel, chunks=chunks, where=where, note=note)
     layouts = [describe(folder / name) for name in counters.names]
     first = layouts[0]
     letters, join = _all_axes(counters, first, axes, where)
@@ -245,8 +250,28 @@ def read_counted(
         dt_s=first.dt_s,
         channel=label,
         coords=coords,
-        notes=(UserWarning(note),) if note else (),
+        attrs=first.attrs,
+        notes=(*first.notes, *((UserWarning(note),) if note else ())),
     )
+
+
+def _are_scanimage(path: Path) -> bool:
+    with path.open("rb") as file:
+        return scanimage.recognises_file(path, file.read(HEAD_BYTES))
+
+
+def _read_scanimage(
+    folder: Path, counters: Counters, *, channel: int | str | None, chunks: Any, where: str, note: str | None
+) -> Opened:
+    """Open the files of one acquisition of ScanImage (``stem_<acquisition>_<file>.tif``) as one recording."""
+    if len(counters.letters) > 1:
+        raise NiddlError(
+            f"{where} holds several acquisitions of ScanImage, from {counters.names[0]} to {counters.names[-1]}: open "
+            "one with a pattern such as scan_00001_*.tif"
+        )
+    if note:  # volumes may run from file to file
+        raise NiddlError(f"{note.removesuffix(_KEPT)}; files of ScanImage cannot be skipped, put them back")
+    return scanimage.read_files([folder / name for name in counters.names], channel=channel, chunks=chunks)
 
 
 def _all_axes(counters: Counters, layout: Layout, axes: str | None, where: str) -> tuple[str, bool]:
@@ -296,22 +321,51 @@ def _describe_png(path: Path) -> Layout:
         if not head.startswith(b"\x89PNG\r\n\x1a\n"):
             raise NiddlError(f"{path} is not a PNG: its first bytes are {head[:8]!r}")
         width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
-    samples = {0: 1, 2: 3, 4: 2, 6: 4}.get(colour)
+        samples = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour)
+        if colour == 3 and bits <= 8:  # a palette is decoded to its colours, 8 bits each
+            bits, samples = 8, 4 if _has_transparency(path) else 3
     if samples is None or bits not in (8, 16):
-        raise NiddlError(
-            f"{path} is a PNG of {bits} bits and colour type {colour}; expected 8 or 16 bits, not a palette"
-        )
+        raise NiddlError(f"{path} is a PNG of {bits} bits and colour type {colour}; expected 8 or 16 bits")
     shape = (height, width) if samples == 1 else (height, width, samples)
     stored = np.dtype(f"u{bits // 8}").str
     token = f"{path} {modified_ns(path)}"
+    if math.prod(shape) * bits // 8 > _PNG_EXPANSION * path.stat().st_size:
+        raise NiddlError(f"{path} cannot hold {shape} values in {path.stat().st_size} bytes: copy it again")
     one = np.zeros(1, int)
-    table = PlaneTable(str(path.parent), "png", (path.name,), (None,), one, one, shape, stored, token)
-    return Layout("yxc"[: len(shape)], shape, table)
+    places, raw = np.full(1, -1), np.zeros(1, bool)
+    table = PlaneTable(str(path.parent), "png", (path.name,), one, one, places, raw, shape, (stored,), token)
+    return Layout("yxc"[: len(shape)], shape, table, rgb=samples > 2)
 
 
-def read_page(path: str, number: int) -> np.ndarray:
-    """Return the values of a PNG; its only plane is 0."""
-    import imagecodecs
+def _has_transparency(path: Path) -> bool:
+    """Say whether a chunk tRNS stands before the pixels of a PNG (Portable Network Graphics, 5.3 and 11.3.2)."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(start := file.read(8)) == 8 and start[4:] not in (b"tRNS", b"IDAT"):
+            file.seek(int.from_bytes(start[:4], "big") + 4, os.SEEK_CUR)
+    return start[4:] == b"tRNS"
 
-    values: np.ndarray = imagecodecs.png_decode(Path(path).read_bytes())
-    return values
+
+class PageReader:
+    """Reads a PNG, whose only page is 0."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> PageReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing stays open."""
+
+    def read(
+        self, number: int, place: int, shape: tuple[int, ...], crop: tuple[slice, ...], room: np.ndarray | None
+    ) -> np.ndarray:
+        """Return a part of the image, after a check of its shape."""
+        import imagecodecs
+
+        described = _describe_png(self.path).shape
+        if described != shape:
+            raise NiddlError(f"{self.path} has the shape {described}, expected {shape} as in the files before it")
+        values: np.ndarray = imagecodecs.png_decode(self.path.read_bytes())
+        return values[crop]
