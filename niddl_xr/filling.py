@@ -53,7 +53,7 @@ class RegionTask:
 
     def read(self) -> np.ndarray:
         """Read the frames, halo included."""
-        block: np.ndarray = self.frames.compute(scheduler="synchronous")
+        block = _in_memory(self.frames)
         return block if np.array_equal(self.places, np.arange(len(block))) else block[self.places]
 
     def __call__(self) -> int:
@@ -67,6 +67,18 @@ class RegionTask:
             return self.process(frames)
         except NiddlError as error:
             raise NiddlError(f"frames {self.region.start} to {self.region.stop - 1}: {error}") from error
+
+
+def _in_memory(frames: da.Array) -> np.ndarray:
+    """Compute in this thread; a single block is not copied, as ``compute`` would."""
+    from dask.core import flatten
+    from dask.local import get_sync
+
+    keys = list(flatten(frames.__dask_keys__()))
+    if len(keys) == 1:
+        return np.asarray(get_sync(frames.__dask_graph__(), keys[0]))
+    block: np.ndarray = frames.compute(scheduler="synchronous")
+    return block
 
 
 def _task(frames: da.Array, path: Path, region: Region, process: Process, halo_frames: int) -> RegionTask:

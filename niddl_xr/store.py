@@ -18,6 +18,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +255,14 @@ def _levels(path: Path) -> list[str]:
     return [dataset["path"].split("/")[0] for dataset in ome["multiscales"][0]["datasets"]]
 
 
+@lru_cache(maxsize=4)
+def _for_writing(path: Path, made_ns: int) -> tuple[list[str], list[zarr.Array[Any]], zarr.Array[Any]]:
+    """Return the names and arrays of all levels, and the ledger; kept, because opening them costs as much as a plane."""
+    levels = _levels(path)
+    arrays = [_array(path, f"{level}/{VARIABLE}", write=True) for level in levels]
+    return levels, arrays, _array(path, _LEDGER, write=True)
+
+
 def _shards_exist(path: Path, levels: list[str], index: int) -> bool:
     return all((path / level / VARIABLE / "c" / str(index) / "0" / "0" / "0").is_file() for level in levels)
 
@@ -274,8 +283,7 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
     OSError
         If the disk is full or read-only; the region is then not ticked and will be written again.
     """
-    levels = _levels(path)
-    arrays = [_array(path, f"{level}/{VARIABLE}", write=True) for level in levels]
+    levels, arrays, ledger = _for_writing(path, (path / "zarr.json").stat().st_mtime_ns)
     base = arrays[0]
     expected = (len(region), *base.shape[1:])
     aligned = base.shards is not None and region.start == region.index * base.shards[0]
@@ -290,7 +298,7 @@ def write_region(path: Path, region: Region, block: np.ndarray) -> None:
                 block = halved(block, array.dtype)
             array[region.start : region.stop] = block
         whole = _shards_exist(path, levels, region.index)
-        _array(path, _LEDGER, write=True)[region.index] = 1 if whole else _ZEROS
+        ledger[region.index] = 1 if whole else _ZEROS
     except OSError as error:
         done = int(_complete(path).sum())
         raise OSError(
