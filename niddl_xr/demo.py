@@ -80,6 +80,9 @@ def run_notebook(name: str, out: str | os.PathLike[str], parameters: Mapping[str
         raise NiddlError(f"stopped in a cell of {folder / name}: {error.ename}: {error.evalue}") from error
     finally:
         nbformat.write(notebook, folder / name)
+    for cell in notebook.cells:  # holoviews displays nothing before it displays a plot, and nbconvert warns of it
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
     (folder / name).with_suffix(".html").write_text(page, encoding="utf-8")
     return folder
