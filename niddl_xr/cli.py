@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,13 +72,24 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         given["channel"] = int(given["channel"])
     if given["voxel_um"] is not None:
         given["voxel_um"] = tuple(given["voxel_um"])
+    if "path" in dict(options.option):
+        raise ValueError("--option path=… cannot be: the file is named by itself")
     return {name: value for name, value in given.items() if value is not None} | dict(options.option)
 
 
-def _open(options: argparse.Namespace) -> xr.DataArray:
+def _open(recording: Any, options: argparse.Namespace) -> xr.DataArray:
+    """Open a recording; a channel given as a number that the file does not have may be its name, such as 488."""
     import niddl_xr as nx
 
-    return nx.open_recording(options.recording, **_given(options))
+    given = _given(options)
+    try:
+        return nx.open_recording(recording, **given)
+    except nx.NiddlError:
+        if not isinstance(given.get("channel"), int):
+            raise
+        with suppress(nx.NiddlError):
+            return nx.open_recording(recording, **{**given, "channel": options.channel or str(given["channel"])})
+        raise
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -87,9 +101,11 @@ def _convert(options: argparse.Namespace) -> int:
     stores = not out.suffix or (name.endswith(".zarr") and not name.endswith(".ome.zarr"))
     if stores and options.out_option:
         raise ValueError(f"--out-option is for files of other tools; the store {out} has none")
+    if taken := {"obj", "path", "overwrite", "progress"} & set(dict(options.out_option)):
+        raise ValueError(f"--out-option takes no {', '.join(sorted(taken))}; see --overwrite and --quiet")
     if not stores and options.no_pyramid:
         raise ValueError(f"--no-pyramid is for stores (*.zarr); for {out} see --out-option")
-    recording = nx.open_recording(files, **_given(options))
+    recording = _open(files, options)
     if stores:
         stored = recording.niddl.save(
             out, overwrite=options.overwrite, pyramid=not options.no_pyramid, progress=progress
@@ -146,7 +162,7 @@ def _denoise(options: argparse.Namespace) -> int:
     from niddl_xr.denoising.classical import FILTERS
 
     denoiser = nx.classical(options.denoiser) if options.denoiser in FILTERS else nx.load_denoiser(options.denoiser)
-    stored = _open(options).niddl.denoise(
+    stored = _open(options.recording, options).niddl.denoise(
         denoiser,
         to=options.out,
         device=options.device,
@@ -191,7 +207,7 @@ def _info_of(path: Path, options: argparse.Namespace) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            recording = nx.open_recording(path, **_given(options))
+            recording = _open(path, options)
         except ValueError:
             pairs = _pairs_in(path)
             if pairs is None:
@@ -262,9 +278,9 @@ def _formats(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from niddl_xr.demo import run_demo
 
-    parameters = _given(options)
+    parameters: dict[str, Any] = {"opening": _given(options)}
     if options.recording is not None:
-        _open(options)  # an error here costs no folder
+        _open(options.recording, options)  # an error here costs no folder
         parameters["recording_path"] = str(Path(options.recording).absolute())
     if options.training_seconds is not None:
         parameters["training_seconds"] = options.training_seconds
@@ -356,10 +372,16 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; errors of use are one line on stderr and exit status 1."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # pipes of some systems have no µ
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             done: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError) as error:
         _show_error(error)
         return 1

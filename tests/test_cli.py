@@ -329,3 +329,59 @@ def test_info_of_real_files(realdata, run):
         status, output, errors = run("info", path)
         assert (status, errors) == (0, ""), path
         assert str(path) in output
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_channel_whose_name_is_a_number(tmp_path, run):
+    path = tmp_path / "two.ome.tif"
+    values = counts((5, 2, 37, 53))
+    tifffile.imwrite(path, values, metadata={"axes": "TCYX", "Channel": {"Name": ["488", "561"]}})
+    for channel, number in (("561", 1), ("0", 0), ("1", 1)):
+        status, out, _ = run("info", path, "--json", "--planes", "10", "--channel", channel)
+        assert status == 0
+        assert json.loads(out)["channel"] == ("488", "561")[number]
+    status, _, error = run("info", path, "--channel", "640")
+    assert (status, "has no channel 640" in error) == (1, True)
+
+
+def test_options_that_are_arguments_are_refused(movie_file, tmp_path, run):
+    status, _, error = run("info", movie_file, "--option", "path=other.tif")
+    assert (status, "--option path=… cannot be" in error) == (1, True)
+    status, _, error = run("convert", movie_file, tmp_path / "a.ome.tif", "--out-option", "overwrite=true")
+    assert (status, "--out-option takes no overwrite; see --overwrite" in error) == (1, True)
+
+
+def test_a_reader_that_has_enough_and_a_terminal_without_micro(movie_file):
+    command = [sys.executable, "-m", "niddl_xr.cli"]
+    with subprocess.Popen([*command, "formats"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    done = subprocess.run(
+        [*command, "info", movie_file, *LABELS], env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True
+    )
+    assert (done.returncode, b"\\xb5m" in done.stdout) == (0, True)
+
+
+def test_every_option_reaches_its_verb(movie_file, tmp_path, run, monkeypatch):
+    given = {}
+
+    def take(*arguments, **options):
+        given.update(options, arguments=arguments)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(nx, "open_pairs", lambda path: path)
+    monkeypatch.setattr(nx, "train", take)
+    wanted = {"network": "n", "mode": "3d", "depth": 5, "loss": "l2", "epochs": 7, "time_limit_s": 2.5}
+    wanted |= {"validation": 0.3, "seed": 11, "device": "cpu", "resume": "c"}
+    flags = [text for name, value in wanted.items() for text in (f"--{name.replace('_', '-')}", value)]
+    assert run("train", "pairs", "a.safetensors", *flags)[0] == 1
+    assert given == {**wanted, "out": "a.safetensors", "arguments": ("pairs",)}
+    given.clear()
+    monkeypatch.setattr(nx, "denoise", take)
+    flags = ["--device", "cpu", "--precision", "float32", "--memory", "3 GiB", "--no-check-voxel", "--no-resume"]
+    assert run("denoise", movie_file, "median", tmp_path / "a.zarr", *flags, *LABELS)[0] == 1
+    options = {name: given[name] for name in ("device", "precision", "memory", "check_voxel", "resume", "to")}
+    assert options == {
+        **{"device": "cpu", "precision": "float32", "memory": "3 GiB", "check_voxel": False, "resume": False},
+        "to": str(tmp_path / "a.zarr"),
+    }

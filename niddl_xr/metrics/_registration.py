@@ -24,6 +24,7 @@ _KEPT = 0.25  # highest frequency kept to compare stacks with each other
 _FLOOR = (0.2, 0.3)  # where noise is read for the weights
 _HIGH_FLOOR = (0.1, 0.16)  # the same for what must be seen: noise that cameras and software have smoothed is below
 _BANDS = ((0.12, 0.2), (0.25, 0.35), (0.35, 0.5))  # where the noise of both halves is compared
+_NOISELESS = 3e-4  # power of fine detail over that of coarse: a mean of 400 frames comes to 2.8e-4, 300 photons to 3e-4
 _SCENE = 0.06  # below are the things of a scene rather than noise
 _FEW_WAVES = 20
 _AROUND_PX = 8
@@ -245,7 +246,8 @@ def noise_ratio(first: Half, second: Half, shape: tuple[int, int]) -> float:
     """Return how much noisier the second half is than the first: ratio of standard deviations at equal brightness.
 
     The smaller one of two bands of fine detail, where the power of noise stands over that of the coarse, which is
-    the scene; 1 at most where a band of coarser detail says that the second half is not the noisier one.
+    the scene; 1 at most where a band of coarser detail says that the second half is not the noisier one, or where there
+    is next to no noise in it: then the first half was smoothed, or is less sharp.
     """
     grid = grid_of(shape)
     coarse = (grid.frequency > 2 / max(shape)) & (grid.frequency < _SCENE)
@@ -257,7 +259,8 @@ def noise_ratio(first: Half, second: Half, shape: tuple[int, int]) -> float:
         totals.append(power / max(float((power * grid.members)[coarse].sum()), 1e-30))
     middle, *fine = (_mean(grid, totals[1], band) / max(_mean(grid, totals[0], band), 1e-30) for band in _BANDS)
     ratio = min(fine)
-    return float(np.sqrt(min(ratio, 1.0) if ratio > 1 and middle < 1.1 else ratio))
+    noiseless = _mean(grid, totals[1], _BANDS[-1]) * float(grid.members[coarse].sum()) < _NOISELESS
+    return float(np.sqrt(min(ratio, 1.0) if middle < 1.1 or noiseless else ratio))
 
 
 def noise_is_white(half: Half, shape: tuple[int, int]) -> bool:

@@ -29,6 +29,7 @@ _EXPECTED = 20.0  # so clearly must halves that belong together show it, before 
 _SILENT = 0.17
 _BEYOND = 3.3  # in units of its error
 _NOISIER = 1.5
+_MOST_COMPARED = 256  # stacks that are compared with each other: what is kept of each takes up to 2 MB
 _MOST_TURNED = 8  # how many stacks are turned and flipped to see whether they fit then
 _TURNS = {
     "turned by 180°": (2, False),
@@ -71,7 +72,7 @@ def check_pairs(
     pairs
         ``noisy`` and ``clean`` (stack, z, y, x), see :func:`niddl_xr.open_pairs`. One stack at a time is loaded.
     max_stacks
-        Check so many stacks, evenly spread; None for all.
+        Check so many stacks, evenly spread; None for all. Up to 256 of them are compared with each other.
     planes
         Look at so many planes of a stack, evenly spread, and take them together.
     time_limit_s
@@ -146,6 +147,8 @@ def check_pairs(
             break
         noisy, clean = _load(pairs, place, planes)
         rows[place] = _look(_name(pairs, place), noisy, clean)
+        if len(rows) > _MOST_COMPARED:
+            rows[place] = replace(rows[place], sketch=None)
         if rows[place].verdict == "unrelated" and len(suspects) < _MOST_TURNED:
             suspects[place] = np.stack([noisy, clean])
     rows = _with_others(rows)

@@ -254,6 +254,7 @@ def ceiling_of(dtype: np.dtype[Any], bit_depth: int | None) -> tuple[float | Non
     """Return the count from which a pixel is saturated, and why: the bits that the file states, or the dtype."""
     if dtype.kind not in "ui":
         return None, None
-    if bit_depth is not None:
+    end = int(np.iinfo(dtype).max)
+    if bit_depth is not None and 2**bit_depth - 1 < end:
         return float(2**bit_depth - 1), "bit_depth"
-    return float(np.iinfo(dtype).max), "dtype"
+    return float(end), "dtype"

@@ -42,7 +42,7 @@ def _wrapped(start: str, text: str) -> list[str]:
 def title_of(description: Description) -> str:
     """Return what a recording is called."""
     channel = "" if description.channel is None else f", channel {description.channel}"
-    return f"{description.source or 'a recording in memory'}{channel}"
+    return _printable(f"{description.source or 'a recording in memory'}{channel}")
 
 
 def rows_of(description: Description) -> Iterator[Row]:
@@ -197,6 +197,10 @@ def value_in_words(value: Any) -> str:
         text = number(float(value)) if np.isfinite(value) else str(value)
     else:
         text = str(value)
-    # One line that no terminal takes for a command.
-    text = "".join(character if character.isprintable() else " " for character in text[: 2 * LONGEST])
+    text = _printable(text[: 2 * LONGEST])
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _printable(text: str) -> str:
+    """Return one line that no terminal takes for a command, and that every one can encode."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
+from niddl_xr.recordings.sessions import natural
 from niddl_xr.schema import NiddlError
 
 WORDS = {
@@ -121,11 +121,6 @@ def _words(name: str) -> set[str]:
 
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-
-
-def natural(name: str) -> list[Any]:
-    """Return what sorts names by the numbers in them."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _like_named(folder: Path, names: Mapping[str, str | None], pattern: str | None) -> Session | None:

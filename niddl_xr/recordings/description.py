@@ -175,8 +175,8 @@ def describe(recording: xr.DataArray, *, planes: int = SAMPLE_PLANES) -> Descrip
     from niddl_xr.recordings._description_warnings import what_looks_wrong
 
     require_recording(recording)
-    if planes < 0:
-        raise NiddlError(f"expected planes, how many to look at, as 0 or more, got {planes}")
+    if not isinstance(planes, (int, np.integer)) or planes < 0:
+        raise NiddlError(f"expected planes, how many to look at, as a whole number of 0 or more, got {planes!r}")
     bit_depth = bit_depth_of(recording)
     blocks = blocks_of(recording)
     costly = blocks is not None and blocks.shape[0] > 1 and blocks.bytes > LARGE_BLOCK_BYTES

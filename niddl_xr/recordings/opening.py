@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +89,11 @@ def open_recording(
     >>> recording = open_recording("worm7.tif", voxel_um=(1.5, 0.33, 0.33))  # doctest: +SKIP
     >>> recording[10].compute()  # reads the planes of frame 10  # doctest: +SKIP
     """
-    named = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    if not named:
-        raise NiddlError("expected a path, or the paths of the files of one session in order, got none")
+    named = _paths(path)
+    if axes is not None and not isinstance(axes, str):
+        raise NiddlError(f"expected axes as letters, such as 'tzyx', got {axes!r}")
+    if dt_s is not None and (isinstance(dt_s, (bool, str)) or np.ndim(dt_s)):
+        raise NiddlError(f"expected dt_s, the time between frames, as a number of seconds, got {dt_s!r}")
     sources = [file for item in named for file in files_of(Path(item).expanduser().resolve())]
     given = voxel_mapping(voxel_um)
     parts = [_read(source, axes=axes, channel=channel, chunks=chunks, **options) for source in sources]
@@ -134,6 +136,18 @@ def reader_of(path: str | os.PathLike[str]) -> str:
     from niddl_xr.recordings.readers import find_reader
 
     return find_reader(files_of(Path(path))[0])
+
+
+def _paths(path: Any) -> list[str | os.PathLike[str]]:
+    one = isinstance(path, (str, bytes, os.PathLike)) or not isinstance(path, Iterable)
+    named = [path] if one else list(path)
+    odd = {type(item).__name__ for item in named if not isinstance(item, (str, os.PathLike))}
+    if odd or not named:
+        raise NiddlError(
+            "expected a path, or the paths of the files of one session in order, got "
+            f"{', '.join(sorted(odd)) or 'none'}; an array in memory becomes a recording with niddl_xr.from_numpy"
+        )
+    return named
 
 
 def _read(source: Path, **arguments: Any) -> Opened:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.recordings._pair_files import HALVES, Stacks, find_sessions, natural
+from niddl_xr.recordings._pair_files import HALVES, Stacks, find_sessions
+from niddl_xr.recordings.sessions import natural
 from niddl_xr.schema import (
     PAIR_DIMS,
     SPACE_DIMS,

@@ -34,7 +34,7 @@ def files_of(path: Path) -> list[Path]:
     found = [Path(name) for name in glob.glob(str(path))]
     if not found or any(file.suffix.lower() in SUFFIXES for file in found):
         return [path]
-    return sorted(found, key=_natural)
+    return sorted(found, key=lambda file: natural(str(file)))
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -53,13 +53,14 @@ def _files_in(folder: Path) -> list[Path]:
             ) from error
         if not found:
             raise
-        return sorted(found, key=_natural)
+        return sorted(found, key=lambda file: natural(str(file)))
     return [folder]
 
 
-def _natural(path: Path) -> list[Any]:
+def natural(name: str) -> list[Any]:
+    """Return what sorts names by the numbers in them: 2 before 10."""
     # Digits and what stands between them take turns, so that numbers are compared with numbers.
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", str(path)))]
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def join(

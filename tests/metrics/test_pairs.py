@@ -12,6 +12,7 @@ from scipy.ndimage import fourier_shift, gaussian_filter
 
 import niddl_xr as nx
 from niddl_xr.metrics import PairsWarning, _registration, check_pairs
+from niddl_xr.metrics import pairs as module
 from niddl_xr.schema import PAIR_DIMS, NiddlError
 
 STACKS, Z, Y, X = 5, 2, 200, 224
@@ -85,6 +86,14 @@ def test_swapped_halves(pairs):
     table = check_pairs(swapped)
     assert table["verdict"].tolist() == ["swapped"] * STACKS
     assert table["sentence"].str.contains("exchange noisy and clean").all()
+
+
+def test_a_noisy_half_that_was_smoothed_is_not_taken_for_the_clean_one(pairs):
+    """As cameras and compression do it: then the clean half has more fine detail, but it is not noise."""
+    smoothed = pairs.assign(noisy=(PAIR_DIMS, gaussian_filter(pairs["noisy"].values, (0, 0, 2, 2))))
+    clean = halves(30)["clean"]
+    assert set(check_pairs(smoothed.assign(clean=clean))["verdict"]) == {"good"}
+    assert set(check_pairs(smoothed.assign(clean=pairs["noisy"]))["verdict"]) == {"swapped"}
 
 
 def test_the_clean_half_of_another_stack(pairs):
@@ -240,3 +249,38 @@ def test_real_pairs_are_good_and_spoilt_ones_are_found(realdata):
         assert set(check_pairs(made)["verdict"]) == {"good"}, kind
     for folder, options in (("bacteria", {}), ("fmd", {"pattern": "c*"}), ("fmd", {"pattern": "b*", "channel": 1})):
         assert set(check_pairs(nx.open_pairs(realdata / "noisenet_pairs" / folder, **options))["verdict"]) == {"good"}
+
+
+def test_what_is_kept_of_stacks_does_not_grow_with_their_number(pairs, monkeypatch):
+    kept = []
+    real = module._with_others
+    monkeypatch.setattr(module, "_MOST_COMPARED", 2)
+    monkeypatch.setattr(
+        module,
+        "_with_others",
+        lambda rows: kept.append(sum(row.sketch is not None for row in rows.values())) or real(rows),
+    )
+    assert check_pairs(pairs, max_stacks=None)["verdict"].tolist() == ["good"] * STACKS
+    assert kept == [2]
+
+
+def test_the_first_stacks_that_are_checked_are_spread_over_all():
+    for count in range(1, 90):
+        order = list(module._spread(range(count)))
+        assert sorted(order) == list(range(count))
+    assert max(np.diff(sorted([*order[:8], 0, 88]))) < 25
+
+
+def test_how_long_a_training_looks_at_its_pairs(pairs, monkeypatch, tmp_path):
+    from niddl_xr.denoising import learning
+
+    limits = []
+    monkeypatch.setattr(learning, "require_good_pairs", lambda data, time_limit_s: limits.append(time_limit_s))
+    monkeypatch.setattr(learning.method_module("niddl"), "train", lambda data, options: options)
+    nx.train(pairs)
+    nx.train(pairs, time_limit_s=20)
+    nx.train(pairs, time_limit_s=2000)
+    assert limits == [5, 1, 5]
+    nx.train(pairs, resume=tmp_path / "a.checkpoint")
+    nx.train(pairs, check_pairs=False)
+    assert len(limits) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import shutil
 import tarfile
 import threading
 import warnings
@@ -21,7 +22,7 @@ import tifffile
 
 import niddl_xr as nx
 from niddl_xr.recordings import catalog as module
-from niddl_xr.recordings.catalog import _download
+from niddl_xr.recordings.catalog import _archives, _download
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_017, dtype="uint8").tobytes()
 
@@ -529,6 +530,23 @@ def packed_zip(members: dict[str, bytes], *, link: str | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def packed_members(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as packed:
+        warnings.simplefilter("ignore", UserWarning)  # zipfile's own, of names that stand twice
+        for name in names:
+            packed.writestr(name, b"x")
+    return buffer.getvalue()
+
+
+def spoilt(compression: int) -> bytes:
+    """A zip whose only member is damaged in its middle."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as packed:
+        packed.writestr("a", CONTENT[:5000])
+    return buffer.getvalue()[:100] + bytes(100) + buffer.getvalue()[200:]
+
+
 def packed_tar(members: dict[str, bytes], *odd: tarfile.TarInfo) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
@@ -573,6 +591,12 @@ def test_archives_are_unpacked(tmp_path, cache, served, counts, kind):
         ("zip", packed_zip({"ok": b"x"}, link="a"), "got the link 'a'"),
         ("zip", packed_zip({"a": bytes(70 * 2**20)}), "expected at most 67108864 bytes in it"),
         ("zip", b"PK\x03\x04 nonsense", "could not be unpacked as zip"),
+        ("zip", packed_members("a.tif", "a.tif"), "two members are called 'a.tif'"),
+        ("zip", packed_members("a", "a/b"), "two members are called 'b'"),
+        ("zip", packed_members("a/b", "a"), "two members are called 'a'"),
+        ("zip", packed_members("a" * 300), "could not be unpacked as zip: .*too long"),
+        ("zip", spoilt(zipfile.ZIP_LZMA), "could not be unpacked as zip"),
+        ("zip", spoilt(zipfile.ZIP_BZIP2), "could not be unpacked as zip"),
         ("tar", packed_tar({"../up": b"x"}), r"got '\.\./up'"),
         ("tar", packed_tar({"/root": b"x"}), "got '/root'"),
         ("tar", packed_tar({}, link(tarfile.SYMTYPE)), "got the link or device 'a'"),
@@ -591,6 +615,65 @@ def test_archives_that_are_not_to_be_trusted(tmp_path, cache, served, kind, cont
     assert sorted(child.name for child in tmp_path.iterdir()) == ["cache", "mine.yaml"]
 
 
+def test_the_table_states_exact_sizes_where_they_are_known(tmp_path, cache, served):
+    entry = one_file(tmp_path, served, more="      approximate_gb: 7\n")
+    catalog = nx.open_catalog(tmp_path / "mine.yaml")
+    assert catalog.to_frame().loc["data", ["size_gb", "in_cache"]].tolist() == [0.003000017, False]
+    entry.fetch(progress=False)
+    assert catalog.to_frame().loc["data", "in_cache"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives_of_too_many_files_or_bytes(tmp_path, cache, served, monkeypatch, kind):
+    packed = {"zip": packed_zip, "tar": packed_tar}[kind]({"a": bytes(600), "b": bytes(500), "c": b"x"})
+    entry = one_file(tmp_path, served, packed, name="p.arc", more=f"          unpack: {kind}\n")
+    with monkeypatch.context() as changed:
+        changed.setattr(_archives, "_MOST_MEMBERS", 2)
+        with pytest.raises(nx.NiddlError, match="expected at most 2 files, got more"):
+            entry.fetch(progress=False)
+    with monkeypatch.context() as changed:
+        changed.setattr(_archives, "_MOST_TIMES", 0)
+        changed.setattr(_archives, "_LEAST_ALLOWED_BYTES", 1100)  # each fits, all of them do not
+        with pytest.raises(nx.NiddlError, match="expected at most 1100 bytes in it, got more"):
+            entry.fetch(progress=False)
+        changed.setattr(_archives, "_LEAST_ALLOWED_BYTES", 1101)
+        assert len(list(entry.fetch(progress=False).iterdir())) == 3
+
+
+def test_an_unchecked_file_is_never_made_of_two(tmp_path, cache, served, monkeypatch):
+    monkeypatch.setattr(_download, "_ATTEMPTS", 1)
+    served.files["/a.bin"], served.drop_after = bytes(len(CONTENT)), [1_000_000, 0]
+    text = ENTRY + f"    metadata:\n      files:\n        - url: {served.address}/a.bin\n"
+    entry = nx.open_catalog(catalogue(tmp_path, text))["a"]
+    with pytest.raises(nx.NiddlError, match="could not be downloaded"):
+        entry.fetch(progress=False, allow_unchecked=True)
+    served.files["/a.bin"], served.tag = CONTENT, '"two"'
+    with pytest.warns(module.UncheckedDownloadWarning, match="was not checked"):
+        assert entry.fetch(progress=False, allow_unchecked=True).read_bytes() == CONTENT
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+def test_what_lies_in_the_cache_is_looked_at_when_opened(tmp_path, cache, served, counts):
+    buffer = io.BytesIO()
+    np.save(buffer, counts(3, 5, 7))
+    entry = one_file(tmp_path, served, buffer.getvalue(), name="a.npy", more="    args: {path: a.npy, axes: tyx}\n")
+    path = entry.fetch(progress=False)
+    assert entry.in_cache
+    np.testing.assert_array_equal(entry.open()[:, 0], counts(3, 5, 7))
+    path.write_bytes(buffer.getvalue()[:-1])
+    assert not entry.in_cache
+    with pytest.raises(nx.NiddlError, match=r"is not in the cache .*: fetch it first with \.fetch\(\)"):
+        entry.open()
+    entry.fetch(progress=False)
+    np.save(tmp_path / "mine.npy", counts(3, 5, 7))
+    (path.parent / "link").symlink_to(tmp_path)
+    leading_out = one_file(
+        tmp_path, served, buffer.getvalue(), name="a.npy", more="    args: {path: link/mine.npy, axes: tyx}\n"
+    )
+    with pytest.raises(nx.NiddlError, match="expected a path within .*, got 'link/mine.npy'"):
+        leading_out.open()
+
+
 def test_the_cache_of_the_system_is_the_default(monkeypatch):
     import pooch
 
@@ -605,3 +688,48 @@ def test_unverified_is_said_when_fetched(tmp_path, cache, served):
     with warnings.catch_warnings():
         warnings.simplefilter("error", module.UnverifiedWarning)
         one_file(tmp_path, served).fetch(progress=False)
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000])
+def test_sizes_that_are_no_numbers_are_not_believed(tmp_path, cache, length):
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            self.wfile.write(CONTENT)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    entry = one_file(tmp_path, Served(address=f"http://127.0.0.1:{server.server_port}"))
+    try:
+        assert entry.fetch(progress=False).read_bytes() == CONTENT
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_stream_without_end_stops_where_the_room_does(tmp_path, cache, served, monkeypatch):
+    served.files["/data.bin"] = CONTENT
+    url = f"{served.address}/data.bin"
+    text = "  data: {description: d, driver: niddl_xr:open_recording, metadata: {files: [{url: '" + url + "'}]}}\n"
+    entry = nx.open_catalog(catalogue(tmp_path, text))["data"]
+    monkeypatch.setattr(_download, "_offered", lambda *_: (0, None))
+    usage = shutil.disk_usage(tmp_path)._replace(free=_download._SPARE_BYTES + 1_000_000)
+    monkeypatch.setattr(_download.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(nx.NiddlError, match="expected 1000000 bytes, which is all the room in the cache, at most"):
+        entry.fetch(progress=False, allow_unchecked=True)
+    assert (cache / "data" / "data.bin.part").stat().st_size <= 1_000_000
+
+
+def test_what_a_server_says_is_no_command_to_a_terminal():
+    assert _download._said("\x1b[31mGone\n" + "x" * 200) == "[31mGone" + "x" * 70
+
+
+def test_an_argument_that_pairs_do_not_have(tmp_path):
+    text = "  p:\n    description: d\n    driver: niddl_xr:open_pairs\n    args: {path: ., foo: 1}\n"
+    with pytest.raises(nx.NiddlError, match=r"line 4, entry 'p', key args: open_pairs has no argument foo; it has"):
+        nx.open_catalog(catalogue(tmp_path, text))["p"].open()

@@ -565,3 +565,26 @@ def test_a_mouse_and_a_dataset(realdata):
     with h5py.File(path) as file:
         sampled = np.stack([file["data"][t] for t, _ in movie.planes])
     assert (movie.counts.lowest, movie.counts.highest) == (sampled.min(), sampled.max())
+
+
+def test_the_end_of_signed_counts_is_that_of_their_dtype():
+    values = np.full((4, 1, 8, 9), 32_767, "int16")
+    values[..., :4] = np.arange(4 * 8 * 4).reshape(4, 1, 8, 4)
+    counts = describe(labelled(values, bit_depth=16)).counts
+    assert (counts.ceiling, counts.ceiling_from) == (32_767, "dtype")
+    assert counts.saturated_fraction == pytest.approx(5 / 9)
+    assert describe(labelled(values, bit_depth=12)).counts.ceiling == 4095
+
+
+def test_a_file_name_is_no_command_to_a_terminal():
+    odd = labelled(np.zeros((2, 1, 3, 4), "uint8"), source="/data/a\x1b[31m\nb\udce9.tif")
+    assert repr(describe(odd, planes=0)).splitlines()[0] == "/data/a [31m b .tif"
+    with pytest.raises(nx.NiddlError, match="as a whole number of 0 or more, got 1.5"):
+        describe(odd, planes=1.5)
+
+
+def test_percentiles_are_counts_that_part_of_the_pixels_does_not_exceed():
+    values = np.array([10, 20, 30, 40, 50], "uint16").reshape(1, 1, 1, 5)
+    expected = {"0.1": 10, "1": 10, "50": 30, "99": 50, "99.9": 50}
+    for dtype in ("uint16", "int32", "float32"):
+        assert describe(labelled(values.astype(dtype))).counts.percentiles == expected

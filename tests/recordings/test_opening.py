@@ -144,3 +144,19 @@ def test_units(unit, um, s):
 def test_centimetres_of_dots_per_inch_are_unknown():
     assert um_per("cm") == 1e4
     assert um_per("cm", print_units=False) is None
+
+
+@pytest.mark.parametrize("path", [None, 3, [None], b"worm.tif", np.zeros((2, 3, 4))])
+def test_what_is_no_path_is_said(path):
+    with pytest.raises(nx.NiddlError, match=r"expected a path, or the paths .*; an array in memory .*from_numpy"):
+        nx.open_recording(path)
+
+
+def test_arguments_of_another_type(tmp_path, counts):
+    np.save(tmp_path / "a.npy", counts(3, 4, 5))
+    for axes in (5, ["t", "y", "x"]):
+        with pytest.raises(nx.NiddlError, match="expected axes as letters, such as 'tzyx', got"):
+            nx.open_recording(tmp_path / "a.npy", axes=axes)
+    for dt_s in ("0.1", True, [1, 2]):
+        with pytest.raises(nx.NiddlError, match="expected dt_s, the time between frames, as a number of seconds"):
+            nx.open_recording(tmp_path / "a.npy", axes="tyx", dt_s=dt_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import tempfile
@@ -20,7 +21,10 @@ _LEAST_ALLOWED_BYTES = 64 * 2**20
 _LINK = 0o120000
 _KIND = 0o170000
 _BLOCK_BYTES = 2**20
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError),
+    *(NotImplementedError, RuntimeError),
+)
 
 
 def unpack(archive: Path, kind: str) -> Path:
@@ -36,8 +40,8 @@ def unpack(archive: Path, kind: str) -> Path:
     Raises
     ------
     NiddlError
-        For members that would lie elsewhere, links, devices, encrypted or damaged members, more than 200,000 of
-        them, and more than 50 times as many bytes (64 MiB in any case) as the archive has.
+        For members that would lie elsewhere, links, devices, members of one name, encrypted or damaged members, more
+        than 200,000 of them, and more than 50 times as many bytes (64 MiB in any case) as the archive has.
     """
     folder = require_inside(archive.with_name(archive.name + ".unpacked"))
     with locked(require_inside(archive.with_name(archive.name + ".lock"))):
@@ -51,7 +55,8 @@ def unpack(archive: Path, kind: str) -> Path:
             if isinstance(error, NiddlError):
                 raise
             raise NiddlError(
-                f"{archive} could not be unpacked as {kind}: {error}; remove it and fetch it again"
+                f"{archive} could not be unpacked as {kind}: {error}; its checksum is right, so make room if that is "
+                "what lacks, else unpack it by hand and use .open(path=...)"
             ) from error
         finally:
             if scratch.is_dir():
@@ -72,10 +77,9 @@ def _unpack_zip(archive: Path, folder: Path, allowed: int) -> None:
         members = list(_zip_members(packed, archive))
         if sum(info.file_size for info, _ in members) > allowed:
             raise _bomb(archive, allowed)
-        left = allowed
         for info, name in members:
             with packed.open(info) as source:
-                left -= _write(source, folder / name, archive, left)
+                _write(source, folder / name, archive)
 
 
 def _unpack_tar(archive: Path, folder: Path, allowed: int) -> None:
@@ -83,12 +87,13 @@ def _unpack_tar(archive: Path, folder: Path, allowed: int) -> None:
     with tarfile.open(archive) as packed:
         for info, name in _tar_members(packed, archive):
             # Known before its bytes are passed: what a header states is what is read.
-            if info.size > left:
+            left -= info.size
+            if left < 0:
                 raise _bomb(archive, allowed)
             source = packed.extractfile(info)
             if source is not None:
                 with source:
-                    left -= _write(source, folder / name, archive, left)
+                    _write(source, folder / name, archive)
 
 
 def _zip_members(packed: zipfile.ZipFile, archive: Path) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
@@ -135,13 +140,11 @@ def _bomb(archive: Path, allowed: int) -> NiddlError:
     )
 
 
-def _write(source: IO[bytes], path: Path, archive: Path, allowed: int) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    with path.open("xb") as file:
-        while block := source.read(_BLOCK_BYTES):
-            written += len(block)
-            if written > allowed:
-                raise _bomb(archive, allowed)
-            file.write(block)
-    return written
+def _write(source: IO[bytes], path: Path, archive: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NiddlError(f"{archive}: two members are called {path.name!r}; it was not unpacked") from error
+    with opened as file:
+        shutil.copyfileobj(source, file, _BLOCK_BYTES)

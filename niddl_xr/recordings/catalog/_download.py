@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import time
 import urllib.error
@@ -195,7 +196,7 @@ def _download(job: Job, part: Path) -> bool:
                 continue
             if error.code < 500 and error.code not in (408, 429):
                 raise job.fail(
-                    f"the server answers {error.code} {error.reason}; see the entry's homepage", error
+                    f"the server answers {error.code} {_said(error.reason)}; see the entry's homepage", error
                 ) from error
             failure: Exception = error
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
@@ -224,7 +225,7 @@ def _receive(job: Job, part: Path) -> bool:
     with opener.open(request, timeout=_TIMEOUT_S) as answer:
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise _Refused(
-                f"expected the bytes as they are, the server packs them: {answer.headers['Content-Encoding']}"
+                f"expected the bytes as they are, the server packs them: {_said(answer.headers['Content-Encoding'])}"
             )
         start, total = _offered(answer, have)
         limit = job.file.size_bytes if job.file.size_bytes is not None else total
@@ -238,7 +239,7 @@ def _receive(job: Job, part: Path) -> bool:
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             file.truncate()
-            _copy(answer, file, start, limit, job)
+            _copy(answer, file, start, limit, room - _SPARE_BYTES, job)
             size = file.tell()
     if limit is not None and size < limit:
         raise http.client.IncompleteRead(b"", limit - size)
@@ -264,13 +265,22 @@ def _offered(answer: Any, have: int) -> tuple[int, int | None]:
     """Return from where on the server sends, and how many bytes the whole file has."""
     length = answer.headers.get("Content-Length", "")
     if answer.status != 206:
-        return 0, int(length) if length.isdigit() else None
+        return 0, _size(length)
     unit, _, what = answer.headers.get("Content-Range", "").partition(" ")
     span, _, total = what.partition("/")
-    first = span.partition("-")[0]
-    if unit != "bytes" or not first.isdigit() or int(first) != have:
-        raise _Refused(f"asked for bytes from {have} on, the server sends {answer.headers.get('Content-Range')!r}")
-    return have, int(total) if total.isdigit() else None
+    if unit != "bytes" or _size(span.partition("-")[0]) != have:
+        raise _Refused(f"asked for bytes from {have} on, the server sends {_said(answer.headers.get('Content-Range'))}")
+    return have, _size(total)
+
+
+def _said(text: Any) -> str:
+    """Return what a server says as one short line that no terminal takes for a command."""
+    return "".join(character for character in str(text)[:80] if character.isprintable())
+
+
+def _size(stated: str) -> int | None:
+    """Return a number of bytes that a server states, None for what is no such number."""
+    return int(stated) if re.fullmatch("[0-9]{1,18}", stated) else None
 
 
 def _validator(answer: Any) -> str | None:
@@ -282,10 +292,11 @@ def _validator(answer: Any) -> str | None:
     return str(changed) if changed else None
 
 
-def _copy(answer: Any, file: IO[bytes], start: int, limit: int | None, job: Job) -> None:
+def _copy(answer: Any, file: IO[bytes], start: int, limit: int | None, room: int, job: Job) -> None:
     from tqdm.auto import tqdm
 
     size = start
+    most = start + room if limit is None else limit
     bar = tqdm(
         total=limit, initial=start, unit="B", unit_scale=True, desc=job.file.name, disable=not job.progress, leave=False
     )
@@ -293,7 +304,8 @@ def _copy(answer: Any, file: IO[bytes], start: int, limit: int | None, job: Job)
         # What has come so far is written before a broken connection is known as such.
         while block := answer.read1(_BLOCK_BYTES):
             size += len(block)
-            if limit is not None and size > limit:
-                raise _Refused(f"expected {limit} bytes, the server sends more")
+            if size > most:
+                why = "" if limit is not None else ", which is all the room in the cache,"
+                raise _Refused(f"expected {most} bytes{why} at most, the server sends more")
             file.write(block)
             bar.update(len(block))

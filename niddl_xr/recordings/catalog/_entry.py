@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,28 +145,27 @@ class Entry:
         """
         arguments = {**self._stated.arguments, **overrides}
         if self.driver in SIMULATIONS:
-            return self._simulate(arguments)
+            from niddl_xr import simulation
+
+            return self._call(getattr(simulation, self.driver), arguments)
         given = arguments.pop("path", None)
         path = overrides["path"] if "path" in overrides else self._path(given)
         self._warn_unverified()
         if self.driver == "open_pairs":
             from niddl_xr.recordings.pairs import open_pairs
 
-            return open_pairs(path, **arguments)
+            return self._call(open_pairs, {"path": path, **arguments})
         from niddl_xr.recordings.opening import open_recording
 
         return open_recording(path, **arguments)
 
-    def _simulate(self, arguments: dict[str, Any]) -> xr.Dataset | xr.DataTree:
+    def _call(self, verb: Callable[..., Any], arguments: dict[str, Any]) -> xr.Dataset | xr.DataTree:
         from inspect import signature
 
-        from niddl_xr import simulation
-
-        verb = getattr(simulation, self.driver)
         known = set(signature(verb).parameters)
         if unknown := sorted(set(arguments) - known):
             raise NiddlError(
-                f"{self._stated.where}, key args: simulate.{self.driver} has no argument {', '.join(unknown)}; it has "
+                f"{self._stated.where}, key args: {self.driver} has no argument {', '.join(unknown)}; it has "
                 f"{', '.join(sorted(known))}"
             )
         result: xr.Dataset | xr.DataTree = verb(**arguments)

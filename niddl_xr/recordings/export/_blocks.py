@@ -97,8 +97,13 @@ class Cast:
             missing = np.isnan(block)
             self.undefined += int(np.count_nonzero(missing))
             block = np.rint(np.where(missing, 0, block).astype(np.float64))
-        else:  # the ends as the stored dtype can hold them
-            low, high = max(low, np.iinfo(block.dtype).min), min(high, np.iinfo(block.dtype).max)
+            self.clipped += int(np.count_nonzero((block < low) | (block > high)))
+            # The end of 64 bits is no floating-point number: the next one above would wrap around.
+            fitting: np.ndarray = np.clip(block, low, np.nextafter(float(high) + 1, 0)).astype(self.dtype)
+            fitting[block >= high] = high
+            return fitting
+        # The ends as the stored dtype can hold them.
+        low, high = max(low, np.iinfo(block.dtype).min), min(high, np.iinfo(block.dtype).max)
         self.clipped += int(np.count_nonzero((block < low) | (block > high)))
         clipped: np.ndarray = np.clip(block, low, high).astype(self.dtype)
         return clipped

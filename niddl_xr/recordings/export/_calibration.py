@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ class Calibration:
     """Voxel size and origin in µm of the dims that state them, time step and frame times in s.
 
     ``dt_s`` is None where the times are uneven or not in s; ``t_s`` is None where they are not in s. A dim whose
-    coordinate is uneven is in ``uneven`` and has no voxel size.
+    coordinate is uneven is in ``uneven`` and has no voxel size; one that falls evenly is in ``falling``, and has the
+    origin 0, because image formats know rising coordinates only.
     """
 
     voxel_um: Mapping[str, float]
@@ -26,16 +28,24 @@ class Calibration:
     dt_s: float | None
     t_s: np.ndarray | None
     uneven: tuple[str, ...]
+    falling: tuple[str, ...] = ()
 
     @property
     def starts_at_zero(self) -> bool:
         """Whether ``dt_s`` alone says all about time."""
         return self.t_s is None or (float(self.t_s[0]) == 0 and (self.dt_s is not None or self.t_s.size == 1))
 
+    def warn_of_space(self, what: str) -> None:
+        """Warn of coordinates in µm that a format has no place for."""
+        lost = [f"no pixel size is written along the uneven {dim}" for dim in self.uneven if dim in SPACE_DIMS]
+        lost += [f"the pixel size is written along the falling {dim}, but not the place" for dim in self.falling]
+        if lost:
+            warnings.warn(f"{what} holds even, rising coordinates: {'; '.join(lost)}", stacklevel=5)
+
 
 def calibration_of(recording: xr.DataArray) -> Calibration:
     """Return what the coordinates of a recording state; indices state nothing."""
-    voxel, origin, uneven = {}, {}, []
+    voxel, origin, uneven, falling = {}, {}, [], []
     for dim in SPACE_DIMS:
         if recording[dim].attrs.get("units") not in MICROMETRE:
             continue
@@ -43,6 +53,9 @@ def calibration_of(recording: xr.DataArray) -> Calibration:
         origin[dim] = float(values[0])
         if values.size > 1:
             step = even_step(values)
+            if step is None and (step := even_step(values[::-1])) is not None:
+                falling.append(dim)
+                origin[dim] = 0.0
             if step is None:
                 uneven.append(dim)
             else:
@@ -51,7 +64,7 @@ def calibration_of(recording: xr.DataArray) -> Calibration:
     interval = even_step(times) if times is not None and times.size > 1 else None
     if times is not None and times.size > 1 and interval is None:
         uneven.append("t")
-    return Calibration(voxel, origin, interval, times, tuple(uneven))
+    return Calibration(voxel, origin, interval, times, tuple(uneven), tuple(falling))
 
 
 def even_step(values: np.ndarray) -> float | None:

@@ -35,13 +35,13 @@ def content_of(obj: Any) -> tuple[Kind, Any]:
     if isinstance(obj, xr.Dataset):
         return _dataset_content(obj)
     if isinstance(obj, Mapping) and obj and all(isinstance(item, xr.DataArray) for item in obj.values()):
-        return "recording", _same_field({str(name): require_recording(item) for name, item in obj.items()})
+        return "recording", _same_field({str(name): _recording(item) for name, item in obj.items()})
     raise NiddlError(f"expected {_EXPECTED}, got {type(obj).__name__}")
 
 
 def _array_content(array: xr.DataArray) -> tuple[Kind, Any]:
     if {"y", "x"} <= set(array.dims) or set(array.dims) == set(RECORDING_DIMS):
-        return "recording", {str(array.attrs.get("channel", "")): require_recording(array)}
+        return "recording", {str(array.attrs.get("channel", "")): _recording(array)}
     named = array if array.name is not None else array.rename("value")
     dataset = named.to_dataset()
     return "dataset", dataset.assign_attrs({HISTORY: array.attrs[HISTORY]}) if HISTORY in array.attrs else dataset
@@ -59,8 +59,14 @@ def _dataset_content(dataset: xr.Dataset) -> tuple[Kind, Any]:
     attrs = {key: value for key, value in dataset.attrs.items() if key == HISTORY}
     if len(images) == 1:
         only = dataset[images[0]]
-        return "recording", {str(only.attrs.get("channel", "")): require_recording(only).assign_attrs(attrs)}
-    return "recording", _same_field({name: require_recording(dataset[name]).assign_attrs(attrs) for name in images})
+        return "recording", {str(only.attrs.get("channel", "")): _recording(only).assign_attrs(attrs)}
+    return "recording", _same_field({name: _recording(dataset[name]).assign_attrs(attrs) for name in images})
+
+
+def _recording(array: xr.DataArray) -> xr.DataArray:
+    """Return a recording whose attributes can be encoded: the name of a file need not be UTF-8."""
+    texts = {name: value for name, value in require_recording(array).attrs.items() if isinstance(value, str)}
+    return array.assign_attrs({name: text.encode("utf-8", "replace").decode() for name, text in texts.items()})
 
 
 def _same_field(channels: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:

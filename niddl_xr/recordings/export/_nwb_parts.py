@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,12 +35,29 @@ def times_s(coordinate: xr.DataArray) -> np.ndarray:
     return np.asarray(coordinate.values, dtype=float)
 
 
+def plain_name(text: str) -> str:
+    """Return a text as a name in HDF5, which may hold no slash, nor, in NWB, a colon."""
+    return re.sub("[/:]", "_", text)
+
+
+def plain_names(texts: Iterable[str]) -> list[str]:
+    """Return texts as names in NWB, all of them different."""
+    names: list[str] = []
+    for text in texts:
+        name, number = plain_name(text), 2
+        while name in names:
+            name, number = f"{plain_name(text)}_{number}", number + 1
+        names.append(name)
+    return names
+
+
 def add_plane(file: NWBFile, name: str, attrs: Mapping[Any, Any], **geometry: Any) -> Any:
     """Add an imaging plane, and its device and optical channel."""
     from pynwb.ophys import OpticalChannel
 
     device_name = str(attrs.get("microscope") or attrs.get("camera") or "microscope")
-    device = file.devices.get(device_name) or file.create_device(device_name)
+    name_there = plain_name(device_name)
+    device = file.devices.get(name_there) or file.create_device(name_there, description=device_name)
     emission = _wavelength(attrs.get("emission_nm"))
     channel = str(attrs.get("channel") or attrs.get("indicator") or _UNKNOWN)
     return file.create_imaging_plane(

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from niddl_xr.recordings.export._content import content_of
-from niddl_xr.recordings.export._nwb_parts import M_PER_UM, add_plane, clock_of, times_s
+from niddl_xr.recordings.export._nwb_parts import M_PER_UM, add_plane, clock_of, plain_name, times_s
 from niddl_xr.recordings.export._tidy import SPACE, flags_of, unit_suffix
 from niddl_xr.schema import MICROMETRE, NiddlError
 
@@ -22,8 +22,8 @@ _XYZ = "xyz"
 
 def add_results(file: NWBFile, dataset: xr.Dataset, tracks: xr.Dataset | None) -> None:
     """Add traces and, where they are given, the tracks of the same neurons; or tracks alone."""
-    if "neuron" not in dataset.dims or "t" not in dataset.dims:
-        raise NiddlError(f"NWB takes recordings, and traces or tracks over (t, neuron), got dims {tuple(dataset.dims)}")
+    if not dataset.sizes.get("neuron") or not dataset.sizes.get("t"):
+        raise NiddlError(f"NWB takes recordings, and traces or tracks over (t, neuron), got {dict(dataset.sizes)}")
     _say_left_out(dataset)
     if "position" in dataset:
         if tracks is not None:
@@ -35,17 +35,23 @@ def add_results(file: NWBFile, dataset: xr.Dataset, tracks: xr.Dataset | None) -
         kind, content = content_of(tracks)
         if kind != "dataset" or "position" not in content:
             raise NiddlError("expected tracks= with the variable position (t, neuron, space)")
+        _say_left_out(content)
         _add_tracks(file, content)
 
 
 def _say_left_out(dataset: xr.Dataset) -> None:
     """Warn of variables and coordinates for which NWB, as it is written here, has no place."""
-    placed = ({"t", "neuron"}, {"t", "neuron", SPACE}, {"neuron"})
-    left = [str(name) for name, item in dataset.variables.items() if set(item.dims) not in placed]
-    left = [name for name in left if name not in ("t", SPACE)]
-    left += [str(name) for name, item in dataset.data_vars.items() if set(item.dims) == {"neuron"}]
+    placed = {"t", "neuron", "position", SPACE, *_over_time(dataset)}
+    placed |= {str(name) for name, item in dataset.coords.items() if item.dims == ("neuron",)}
+    left = [str(name) for name in dataset.variables if str(name) not in placed]
     if left:
         warnings.warn(f"not written to NWB, which has no place for them here: {', '.join(left)}", stacklevel=5)
+
+
+def _over_time(dataset: xr.Dataset) -> list[str]:
+    """Return the names of the variables of numbers over (t, neuron)."""
+    found = dataset.data_vars.items()
+    return [str(name) for name, item in found if set(item.dims) == {"t", "neuron"} and item.dtype.kind in "uifb"]
 
 
 def _neuron_columns(dataset: xr.Dataset) -> list[Any]:
@@ -80,9 +86,9 @@ def _add_traces(file: NWBFile, traces: xr.Dataset) -> None:
     from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, PlaneSegmentation
 
     clock = clock_of(times_s(traces["t"]))
-    names = [str(name) for name, item in traces.data_vars.items() if set(item.dims) == {"t", "neuron"}]
+    names = _over_time(traces)
     if not names:
-        raise NiddlError("expected traces with a variable over (t, neuron), such as F or dff, got none")
+        raise NiddlError("expected traces with a variable of numbers over (t, neuron), such as F or dff, got none")
     attrs = {**traces[names[0]].attrs, **traces.attrs}
     ophys = file.create_processing_module("ophys", "fluorescence of neurons")
     segmentation = PlaneSegmentation(
@@ -106,7 +112,7 @@ def _add_traces(file: NWBFile, traces: xr.Dataset) -> None:
             described = str(item.attrs.get("long_name", name))
             unit = str(item.attrs.get("units", "n.a."))
             holder.create_roi_response_series(
-                name=name, data=item.values, rois=rois, unit=unit, description=described, **clock
+                name=plain_name(name), data=_numbers(item.values), rois=rois, unit=unit, description=described, **clock
             )
 
 
@@ -130,7 +136,7 @@ def _add_tracks(file: NWBFile, tracks: xr.Dataset) -> None:
     module.add(holder)
     for number, name in enumerate(columns[0].data):
         holder.create_spatial_series(
-            name=f"neuron_{number}_{name}".replace("/", "_").replace(":", "_"),
+            name=plain_name(f"neuron_{number}_{name}"),
             description=f"position of neuron {name} along {', '.join(order)}",
             data=points[:, number],
             reference_frame="first pixel of the field, or as the recording's coordinates say",
@@ -138,17 +144,20 @@ def _add_tracks(file: NWBFile, tracks: xr.Dataset) -> None:
             conversion=conversion,
             **clock,
         )
-    for name, item in tracks.data_vars.items():
-        if set(item.dims) == {"t", "neuron"}:
-            values = item.transpose("t", "neuron").values
-            numbers, words = flags_of(item)
-            said = ", ".join(f"{value}: {word}" for value, word in zip(numbers, words, strict=True))
-            module.add(
-                TimeSeries(
-                    name=str(name),
-                    description=f"{name} (t, neuron) {said}".strip(),
-                    data=values.astype(np.uint8) if values.dtype == bool else values,
-                    unit=unit_suffix(item.attrs.get("units")) or "n.a.",
-                    **clock,
-                )
+    for name in _over_time(tracks):
+        item = tracks[name].transpose("t", "neuron")
+        numbers, words = flags_of(item)
+        said = ", ".join(f"{value}: {word}" for value, word in zip(numbers, words, strict=True))
+        module.add(
+            TimeSeries(
+                name=plain_name(name),
+                description=f"{name} (t, neuron) {said}".strip(),
+                data=_numbers(item.values),
+                unit=unit_suffix(item.attrs.get("units")) or "n.a.",
+                **clock,
             )
+        )
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.uint8) if values.dtype == bool else values

@@ -196,5 +196,5 @@ def time_text(time_s: float, step_s: float | None) -> str:
     >>> time_text(12.25, 0.25), time_text(12.0, 1 / 30), time_text(3.0, None)
     ('12.2 s', '12.00 s', '3.0 s')
     """
-    digits = 1 if not step_s or step_s >= 0.1 else min(6, math.ceil(-math.log10(step_s) - 1e-9))
+    digits = min(6, math.ceil(-math.log10(step_s) - 1e-9)) if step_s and 0 < step_s < 0.1 else 1
     return f"{time_s:.{digits}f} s"

@@ -28,7 +28,7 @@ _UNITS = {"radius_um": "µm", "snr": "1"}
 
 @dataclass(frozen=True)
 class Tidy:
-    """A long table that is made block by block: ``units`` by column, ``rows`` in all."""
+    """A long table, that of a Dataset made block by block: ``units`` by column, ``rows`` in all."""
 
     blocks: Iterator[pd.DataFrame]
     units: Mapping[str, str]
@@ -64,7 +64,9 @@ def _tidy_table(table: pd.DataFrame) -> Tidy:
     import pandas as pd
 
     if not (isinstance(table.index, pd.RangeIndex) and table.index.name is None):
+        _require_unique([str(name) for name in (*table.index.names, *table.columns) if name is not None])
         table = table.reset_index()
+    table = table.infer_objects()  # a copy; numbers that lie in a column of objects are of one type
     table.columns = [str(name) for name in table.columns]
     units = {str(name): unit for name, unit in _UNITS.items() if name in table.columns}
     if {"t_index", "t", "z", "y", "x"} <= set(table.columns):  # detections, whose units the contract states
@@ -72,8 +74,7 @@ def _tidy_table(table: pd.DataFrame) -> Tidy:
         table = table.rename(columns={old: name for old, (name, _) in known.items()})
         units |= {name: unit for name, unit in known.values()}
     _require_unique([str(name) for name in table.columns])
-    blocks = (table.iloc[start : start + ROWS_A_BLOCK] for start in range(0, max(1, len(table)), ROWS_A_BLOCK))
-    return Tidy(blocks, units, len(table), dict(table.attrs))
+    return Tidy(iter([table]), units, len(table), dict(table.attrs))
 
 
 def _tidy_dataset(dataset: xr.Dataset) -> Tidy:

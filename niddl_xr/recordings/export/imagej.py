@@ -58,14 +58,19 @@ def write(
     cast = Cast(list(channels.values()), dtype, _DTYPES, "ImageJ's TIFF")
     first = next(iter(channels.values()))
     calibration = calibration_of(first)
+    calibration.warn_of_space("ImageJ's TIFF")
+    labels = _labels(channels, calibration)
     if "t" in calibration.uneven:
-        warnings.warn("ImageJ has one time step: the uneven frame times are in the labels of its slices", stacklevel=4)
+        where = (
+            "in the labels of its slices" if labels else f"lost, because {_MOST_LABELS:,} slices at most have labels"
+        )
+        warnings.warn(f"ImageJ has one time step: the uneven frame times are {where}", stacklevel=4)
     large = not fits_classic(channels, cast.dtype)
     if large and compression != "none":
         raise NiddlError(
             "ImageJ's TIFF of more than 4 GB cannot be compressed; leave out compression=, or use .ome.tif"
         )
-    metadata = {"Info": _info(channels), **_labels(channels, calibration)}
+    metadata = {"Info": _info(channels), **labels}
     write_pages(
         path,
         channels,

@@ -31,6 +31,7 @@ WRITER = Writer(
 _ENCODER: Final = "libx264"
 _PIXELS = "yuv420p"
 _MOST_FPS = 60  # beyond, screens and players drop frames
+_LEAST_FPS = 0.001  # below, a rate is no fraction of numbers that H.264 holds
 _SAMPLE_FRAMES = 12
 _WIDTHS_PX = (64, 4096)  # H.264 of common players ends there
 
@@ -149,7 +150,7 @@ def _cropped(panels: dict[str, xr.DataArray], crop: Mapping[str, slice] | None) 
     wrong = [
         dim
         for dim, cut in crop.items()
-        if dim not in RECORDING_DIMS or not isinstance(cut, slice) or (cut.step or 1) < 0
+        if dim not in RECORDING_DIMS or not isinstance(cut, slice) or not _is_rising(cut)
     ]
     if wrong:
         raise NiddlError(f'expected crop as slices by dim, such as {{"y": slice(40, 200)}}, got {dict(crop)}')
@@ -160,6 +161,11 @@ def _cropped(panels: dict[str, xr.DataArray], crop: Mapping[str, slice] | None) 
                 f"nothing is left of {label!r}, of sizes {dict(panels[label].sizes)}, by crop {dict(crop)}"
             )
     return cropped
+
+
+def _is_rising(cut: slice) -> bool:
+    whole = all(end is None or isinstance(end, (int, np.integer)) for end in (cut.start, cut.stop, cut.step))
+    return whole and (cut.step is None or cut.step > 0)
 
 
 def _plane_choice(z: str | int, first: xr.DataArray) -> int | None:
@@ -173,17 +179,26 @@ def _plane_choice(z: str | int, first: xr.DataArray) -> int | None:
 def _pace(first: xr.DataArray, fps: float, speed: float | None) -> tuple[Fraction, int]:
     """Return the frames shown a second, and every how many frames of the recording one is shown."""
     if speed is None:
-        wanted, name = fps, "fps"
+        wanted, name = _number("fps", fps), "fps"
     else:
         interval = frame_interval_s(first)
         if interval is None or interval <= 0:
             raise NiddlError("speed= needs a recording that states its time step; set dt_s= when opening, or use fps=")
-        wanted, name = speed / interval, "speed"
-    if not (np.isfinite(wanted) and wanted > 0) or (speed is None and wanted > _MOST_FPS):
+        wanted, name = _number("speed", speed) / interval, "speed"
+    if not _LEAST_FPS <= wanted < np.inf or (speed is None and wanted > _MOST_FPS):
         limit = f", at most {_MOST_FPS}" if speed is None else ""
-        raise NiddlError(f"expected {name} as a positive number{limit}, got {fps if speed is None else speed!r}")
+        raise NiddlError(
+            f"expected {name} as a positive number{limit}, that shows {_LEAST_FPS} frames a second or more, "
+            f"got {fps if speed is None else speed!r}"
+        )
     every = max(1, -(-int(np.ceil(wanted)) // _MOST_FPS))
     return Fraction(wanted / every).limit_denominator(1001), every
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        raise NiddlError(f"expected {name} as a number, got {value!r}")
+    return float(value)
 
 
 def _limits(
@@ -213,7 +228,7 @@ def _limits(
 
 
 def _pair(name: str, values: Any) -> tuple[float, float]:
-    given = [float(value) for value in values] if np.ndim(values) == 1 and len(values) == 2 else []
+    given = [_number(name, value) for value in values] if np.ndim(values) == 1 and len(values) == 2 else []
     if not given or not np.all(np.isfinite(given)) or given[0] >= given[1]:
         raise NiddlError(f"expected {name} as two numbers, the lower first, got {values!r}")
     return given[0], given[1]

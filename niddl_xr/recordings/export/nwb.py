@@ -16,7 +16,7 @@ from niddl_xr.recordings.export import Writer
 from niddl_xr.recordings.export._blocks import Cast, frame_blocks
 from niddl_xr.recordings.export._calibration import Calibration, calibration_of
 from niddl_xr.recordings.export._full_disk import PatientFile
-from niddl_xr.recordings.export._nwb_parts import M_PER_UM, add_plane, clock_of, times_s
+from niddl_xr.recordings.export._nwb_parts import M_PER_UM, add_plane, clock_of, plain_names, times_s
 from niddl_xr.recordings.export._nwb_results import add_results
 from niddl_xr.schema import HISTORY, NiddlError
 
@@ -92,14 +92,18 @@ def write(
 
     stated = content.attrs if isinstance(content, xr.Dataset) else next(iter(content.values())).attrs
     described = session_description or stated.get("description") or f"exported from {stated.get('source', 'niddl_xr')}"
-    file = NWBFile(
-        session_description=str(described),
-        identifier=identifier or str(uuid.uuid4()),
-        session_start_time=_start(session_start_time, stated),
-        notes=str(stated[HISTORY]) if HISTORY in stated else None,
-        subject=None if subject is None else _subject(subject),
-        **file_options,
-    )
+    start, whom = _start(session_start_time, stated), None if subject is None else _subject(subject)
+    try:
+        file = NWBFile(
+            session_description=str(described),
+            identifier=identifier or str(uuid.uuid4()),
+            session_start_time=start,
+            notes=str(stated[HISTORY]) if HISTORY in stated else None,
+            subject=whom,
+            **file_options,
+        )
+    except TypeError as error:
+        raise NiddlError(f"expected {', '.join(file_options)} as pynwb.NWBFile takes them: {error}") from error
     with closing(PatientFile(path)) as disk, h5py.File(disk, "w") as stored, NWBHDF5IO(mode="w", file=stored) as io:
         if isinstance(content, xr.Dataset):
             add_results(file, content, tracks)
@@ -109,6 +113,7 @@ def write(
         else:
             cast = Cast(list(content.values()), dtype, _DTYPES, "NWB")
             calibration = calibration_of(next(iter(content.values())))
+            calibration.warn_of_space("NWB")
             series = _add_recording(file, content, calibration, modality, cast.dtype)
             io.write(file)
             for region, blocks in frame_blocks(list(content.values()), progress=progress, description="export"):
@@ -162,8 +167,8 @@ def _add_recording(
     shape = _as_nwb_shape(first)
     dims = _XYZ[: len(shape) - 1]
     holders = []
-    for label, channel in channels.items():
-        suffix = f"_{label}".replace("/", "_") if len(channels) > 1 else ""
+    for suffix, (label, channel) in zip(plain_names(f"_{label}" for label in channels), channels.items(), strict=True):
+        suffix = suffix if len(channels) > 1 else ""
         plane = add_plane(file, f"ImagingPlane{suffix}", channel.attrs, **_geometry(calibration, dims))
         data = H5DataIO(shape=shape, dtype=dtype, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1)
         series = kind(

@@ -56,6 +56,7 @@ def write(
     cast = Cast(list(channels.values()), dtype, tuple(PIXEL_TYPES), "OME-TIFF")
     first = next(iter(channels.values()))
     calibration = calibration_of(first)
+    calibration.warn_of_space("OME-TIFF")
     name = image_name or Path(str(first.attrs.get("source", "recording"))).name
     descriptions = [
         ome_xml(channels, cast.dtype, calibration, name),

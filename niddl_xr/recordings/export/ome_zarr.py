@@ -49,7 +49,7 @@ def write(
 
     All five dims are there even where their size is 1, because MoBIE, BigDataViewer and several web viewers expect
     them. Levels are means of 2×2 pixels, as in the store of niddl_xr. A step of t that is not even is the median, and
-    the times are kept in the attributes; a warning says so. NaN are kept.
+    the times are kept in the attributes; a warning says so. NaN pixels are kept.
 
     Parameters
     ----------
@@ -71,10 +71,11 @@ def write(
     cast = Cast(list(channels.values()), dtype, _DTYPES, "OME-Zarr")
     first = next(iter(channels.values()))
     calibration = calibration_of(first)
-    if calibration.uneven:
+    odd = calibration.uneven + calibration.falling
+    if odd:
         warnings.warn(
-            f"OME-Zarr has one step a dim: that of the uneven {', '.join(calibration.uneven)} is the median; "
-            "the coordinates are in the attributes of the group, under niddl_xr",
+            f"OME-Zarr has one positive step a dim: that of {', '.join(odd)} is the median size of the steps; the "
+            "coordinates are in the attributes of the group, under niddl_xr",
             stacklevel=4,
         )
     shapes = level_shapes(first.shape, pyramid)
@@ -151,7 +152,7 @@ def _multiscale(first: xr.DataArray, calibration: Calibration, levels: int, name
 
 
 def _median_step(values: np.ndarray) -> float:
-    step = float(np.median(np.diff(values))) if values.size > 1 else 1.0
+    step = float(np.median(np.abs(np.diff(values)))) if values.size > 1 else 1.0
     if not math.isfinite(step):
         raise NiddlError("expected finite coordinates; set them with assign_coords")
     return step if step > 0 else 1.0
@@ -188,8 +189,10 @@ def _attributes(channels: Mapping[str, xr.DataArray], calibration: Calibration) 
     """Return what has no other place: attributes by channel, and coordinates that are uneven."""
     first = next(iter(channels.values()))
     by_channel = {label or str(number): dict(item.attrs) for number, (label, item) in enumerate(channels.items())}
-    uneven = {dim: first[dim].values.tolist() for dim in calibration.uneven}
-    kept: dict[str, Any] = json.loads(json.dumps({"attributes": by_channel, "coordinates": uneven}, default=_plain))
+    odd = {dim: first[dim].values.tolist() for dim in calibration.uneven + calibration.falling}
+    text = json.dumps({"attributes": by_channel, "coordinates": odd}, default=_plain)
+    # NaN and infinity, which JSON does not have, as text.
+    kept: dict[str, Any] = json.loads(text, parse_constant=str)
     return kept
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from niddl_xr.recordings.export import Writer
 from niddl_xr.recordings.export._tidy import tidy
+from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,10 @@ def write(content: xr.Dataset | pd.DataFrame, path: Path, *, progress: bool) -> 
     attributes = json.dumps({str(key): value for key, value in table.attrs.items()}, default=str)
     blocks = iter(table.blocks)
     first = next(blocks)
-    schema = pa.Schema.from_pandas(first, preserve_index=False)
+    try:
+        schema = pa.Schema.from_pandas(first, preserve_index=False)
+    except pa.ArrowException as error:
+        raise NiddlError(f"expected columns of one type each, as Parquet has them: {error}; see astype") from error
     fields = [
         field.with_metadata({"units": table.units[field.name]}) if field.name in table.units else field
         for field in schema

@@ -345,3 +345,34 @@ def test_calibration_states_nothing_for_indices():
 def test_nothing_is_computed_before_the_first_block(tmp_path, movie, lazily):
     with lazily, pytest.raises(NiddlError, match="has no option"):
         export(movie, tmp_path / "a.ome.tif", nonsense=1)
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "uint8"])
+@pytest.mark.parametrize("stored", ["float32", "float64"])
+def test_the_ends_of_integers_do_not_wrap(dtype, stored):
+    values = np.array([[np.inf, 1e30, -1e30, -np.inf, 7.4]], dtype=stored)
+    cast = _blocks.Cast([xr.DataArray(values)], dtype, [dtype], "a test")
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    assert cast(values).tolist() == [[high, high, low, low, 7]]
+    assert cast.clipped == 4
+
+
+def test_a_file_name_that_is_no_utf8(tmp_path, movie):
+    named = movie.assign_attrs(source="/data/caf\udce9.tif")
+    when = {"modality": "one-photon", "session_start_time": "2024-05-01T10:00:00+02:00"}
+    for suffix, options in ((".tif", {}), (".ome.tif", {}), (".ome.zarr", {}), (".nwb", when)):
+        assert export(named, tmp_path / f"a{suffix}", progress=False, **options).exists()
+
+
+def test_what_came_to_be_in_the_meantime_is_not_replaced(tmp_path, movie, monkeypatch):
+    write = ome_tiff.write
+
+    def slow(*arguments: object, **options: object) -> None:
+        write(*arguments, **options)
+        (tmp_path / "a.ome.tif").write_bytes(b"of another program")
+
+    monkeypatch.setattr(ome_tiff, "write", slow)
+    with pytest.raises(FileExistsError, match=r"a\.ome\.tif exists; choose another path"):
+        export(movie, tmp_path / "a.ome.tif", progress=False)
+    assert (tmp_path / "a.ome.tif").read_bytes() == b"of another program"
+    assert names_in(tmp_path) == ["a.ome.tif"]

@@ -162,6 +162,10 @@ def test_the_stamp_is_the_time_of_the_frame(monkeypatch, tmp_path):
     export({"raw": labelled(steps())[1:]}, tmp_path / "a.mp4", scale_bar_um=5, progress=False)
     assert written[:3] == ["raw", "0.5 s", "5 µm"]
     assert written[4::3] == ["1.0 s", "1.5 s"]
+    written.clear()
+    # 240 frames a second are shown every fourth: 0, 4 and 8 of 0.5 s.
+    export(labelled(steps(9)), tmp_path / "b.mp4", speed=120, scale_bar_um=None, labels=False, progress=False)
+    assert [stamp for stamp in written if stamp] == ["0.0 s", "2.0 s", "4.0 s"]
 
 
 @pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
@@ -183,7 +187,12 @@ def test_without_units_there_is_no_bar_and_the_number_of_the_frame(monkeypatch, 
     [
         ({"z": 3}, 'expected z as "max" or the index of a plane below 3'),
         ({"fps": 0}, "expected fps as a positive number, at most 60"),
+        ({"fps": "20"}, "expected fps as a number, got '20'"),
         ({"speed": -1}, "expected speed as a positive number"),
+        ({"speed": "fast"}, "expected speed as a number"),
+        ({"limits_counts": ("a", 3)}, "expected limits_counts as a number"),
+        ({"crop": {"y": slice(0, 5, 0)}}, "expected crop as slices by dim"),
+        ({"crop": {"y": slice(0.5, 5)}}, "expected crop as slices by dim"),
         ({"contrast": (99, 1)}, "expected contrast as two numbers, the lower first"),
         ({"contrast": (0, 200)}, "two percentiles of 0 to 100, .* for counts, limits_counts"),
         ({"limits_counts": {"b": (0, 1)}}, "expected limits_counts for the panels"),
@@ -237,3 +246,16 @@ def test_the_pace_is_a_fraction_that_containers_hold(tmp_path):
     movie = labelled(steps(), dt_s=1 / 29.97)
     _, stream = decoded(export(movie, tmp_path / "a.mp4", speed=1, progress=False))
     assert abs(stream.average_rate - Fraction(2997, 100)) < Fraction(1, 100)
+
+
+@pytest.mark.parametrize("options", [{"fps": 0.0003}, {"speed": 1e-4}])
+def test_a_pace_too_slow_for_a_film_is_refused(tmp_path, options):
+    with pytest.raises(NiddlError, match=r"that shows 0\.001 frames a second or more"):
+        export(labelled(steps()), tmp_path / "a.mp4", progress=False, **options)
+    path = export(labelled(steps()), tmp_path / "b.mp4", progress=False, fps=0.01)
+    assert decoded(path)[1].average_rate == Fraction(1, 100)
+
+
+def test_a_clock_that_is_none_stops_no_film(tmp_path):
+    broken = labelled(steps()).assign_coords(t=("t", [0, np.nan, 1, 2], {"units": "s"}))
+    assert export(broken, tmp_path / "a.mp4", progress=False).is_file()

@@ -163,7 +163,7 @@ def test_mistakes_are_said(tmp_path, traces, tracks, movie):
         export(movie, tmp_path / "a.nwb", tracks=tracks, modality="one-photon")
     with pytest.raises(NiddlError, match="expected tracks= with the variable position"):
         export(traces, tmp_path / "a.nwb", tracks=traces, **WHEN)
-    with pytest.raises(NiddlError, match=r"traces or tracks over \(t, neuron\), got dims"):
+    with pytest.raises(NiddlError, match=r"traces or tracks over \(t, neuron\), got .*'mode': 5"):
         export(traces.rename(neuron="mode"), tmp_path / "a.nwb", **WHEN)
     assert list(tmp_path.iterdir()) == []
 
@@ -220,3 +220,39 @@ def test_a_patient_file_holds_what_the_disk_refuses(tmp_path):
     assert patient.readinto(buffer) == 6
     assert bytes(buffer[:6]) == written[24:26] + b"late"
     patient.close()
+
+
+def test_names_with_signs_that_hdf5_has_not(tmp_path, traces, movie):
+    microscope = movie.assign_attrs(microscope="Ti2/E: left")
+    channels = {"a/b": microscope, "a:b": microscope + np.uint16(1)}
+    path = export(channels, tmp_path / "a.nwb", modality="one-photon", **WHEN)
+    require_valid(path)
+    with h5py.File(path) as file:
+        assert sorted(file["acquisition"]) == ["OnePhotonSeries_a_b", "OnePhotonSeries_a_b_2"]
+        np.testing.assert_array_equal(file["acquisition/OnePhotonSeries_a_b/data"][1, 2, 3], movie.values[1, :, 3, 2])
+        assert file["acquisition/OnePhotonSeries_a_b_2/data"][1, 2, 3, 0] == movie.values[1, 0, 3, 2] + 1
+        assert file["general/devices/Ti2_E_ left"].attrs["description"] == "Ti2/E: left"
+    odd = traces.drop_vars("state")[["F"]].rename(F="F/raw")
+    with h5py.File(export(odd, tmp_path / "b.nwb", **WHEN)) as file:
+        assert list(file["processing/ophys/Fluorescence"]) == ["F_raw"]
+
+
+def test_what_has_no_place_is_said(tmp_path, traces, tracks):
+    speed = (("t", "neuron", "space"), np.zeros((6, 5, 3)))
+    more = {"velocity": speed, "kind": (("t", "neuron"), np.full((6, 5), "auto"))}
+    with pytest.warns(UserWarning, match="no place for them here: .*velocity, kind"):
+        path = export(tracks.assign(more), tmp_path / "a.nwb", **WHEN)
+    require_valid(path)
+    beside = traces.drop_vars("state").assign_coords(laser=(("t", "neuron"), np.ones((6, 5))))
+    with pytest.warns(UserWarning, match="no place for them here: laser"):
+        export(beside, tmp_path / "b.nwb", **WHEN)
+    with pytest.warns(UserWarning, match="no place for them here: .*velocity"):
+        export(traces.drop_vars("state"), tmp_path / "c.nwb", tracks=tracks.assign(velocity=speed), **WHEN)
+
+
+def test_wrong_options_are_one_clear_error(tmp_path, traces):
+    with pytest.raises(NiddlError, match="expected keywords as pynwb.NWBFile takes them: .*'keywords'"):
+        export(traces, tmp_path / "a.nwb", keywords=3, **WHEN)
+    with pytest.raises(NiddlError, match=r"traces or tracks over \(t, neuron\), got .*'neuron': 0"):
+        export(traces.isel(neuron=slice(0)), tmp_path / "a.nwb", **WHEN)
+    assert list(tmp_path.iterdir()) == []

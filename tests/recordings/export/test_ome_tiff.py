@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import niddl_xr as nx
-from niddl_xr.recordings.export import _blocks, _tiff, export
+from niddl_xr.recordings.export import _blocks, _tiff, export, imagej
 from niddl_xr.schema import HISTORY, make_recording
 from tests.recordings.export.conftest import movie_of, numbered
 
@@ -350,3 +350,23 @@ def test_a_real_hyperstack_goes_round(tmp_path, realdata, suffix):
             assert stated["spacing"] == pytest.approx(truth["spacing"])
         done += 1
     assert done > 0
+
+
+@pytest.mark.parametrize("suffix", BOTH)
+def test_a_flipped_recording_keeps_its_pixel_size_and_an_uneven_one_is_said(tmp_path, movie, suffix):
+    with pytest.warns(UserWarning, match="the pixel size is written along the falling y, but not the place"):
+        path = export(movie.isel(y=slice(None, None, -1)), tmp_path / f"a{suffix}", progress=False)
+    with tifffile.TiffFile(path) as tif:
+        found = [num / den for num, den in (tif.pages[0].tags[f"{axis}Resolution"].value for axis in "XY")]
+    np.testing.assert_allclose(found, [1 / 0.3, 1 / 0.4], rtol=1e-6)
+    np.testing.assert_array_equal(tifffile.imread(path), movie.values[:, :, ::-1])
+    uneven = movie.assign_coords(z=("z", [0.0, 1, 5], {"units": "µm"}))
+    with pytest.warns(UserWarning, match="no pixel size is written along the uneven z"):
+        export(uneven, tmp_path / f"b{suffix}", progress=False)
+
+
+def test_labels_that_are_left_out_are_not_promised(tmp_path, movie, monkeypatch):
+    monkeypatch.setattr(imagej, "_MOST_LABELS", 14)
+    uneven = movie.assign_coords(t=("t", [0, 0.1, 0.5, 0.6, 2], {"units": "s"}))
+    with pytest.warns(UserWarning, match="uneven frame times are lost, because 14 slices at most have labels"):
+        export(uneven, tmp_path / "a.tif", progress=False)

@@ -103,11 +103,31 @@ def test_indices_have_no_units(tmp_path):
 def test_uneven_times_are_said_and_kept(tmp_path, movie):
     times = [0.5, 0.75, 1.5, 2.0, 7.125]
     uneven = movie.assign_coords(t=("t", times, {"units": "s"}))
-    with pytest.warns(UserWarning, match="that of the uneven t is the median"):
+    with pytest.warns(UserWarning, match="that of t is the median size of the steps"):
         path = export(uneven, tmp_path / "a.ome.zarr", progress=False)
     attributes = zarr.open_group(path, mode="r").attrs
     assert attributes["niddl_xr"]["coordinates"] == {"t": times}
     assert attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][0] == 0.625
+
+
+def test_falling_coordinates_keep_their_voxel_size(tmp_path, movie):
+    with pytest.warns(UserWarning, match="that of y is the median size"):
+        path = export(movie.isel(y=slice(None, None, -1)), tmp_path / "a.ome.zarr", progress=False)
+    attributes = zarr.open_group(path, mode="r").attrs
+    scale, shift = attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert (scale["scale"][-2:], shift["translation"][-2:]) == ([0.4, 0.3], [0, 0])
+    np.testing.assert_allclose(attributes["niddl_xr"]["coordinates"]["y"], movie.y[::-1])
+
+
+def test_the_metadata_are_json_for_every_reader(tmp_path, movie):
+    odd = movie.assign_attrs(gain_counts_per_photon=float("nan"), exposure_s=np.inf)
+    path = export(odd, tmp_path / "a.ome.zarr", progress=False)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    stored = json.loads((path / ".zattrs").read_text(), parse_constant=refuse)["niddl_xr"]["attributes"]["0"]
+    assert (stored["gain_counts_per_photon"], stored["exposure_s"]) == ("NaN", "Infinity")
 
 
 def test_attributes_and_history_are_kept(tmp_path, movie):

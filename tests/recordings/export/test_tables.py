@@ -228,3 +228,27 @@ def test_a_space_of_other_variables_keeps_their_names(tmp_path):
 def test_times_without_units_have_none(tmp_path):
     data = xr.Dataset({"F": (("t", "neuron"), np.ones((2, 1)))}, coords={"t": ("t", [0, 1], {"units": "frame"})})
     assert list(rows_of(export(data, tmp_path / "a.csv", progress=False))[0]) == ["t_frame", "neuron", "F"]
+
+
+def test_a_table_of_the_caller_stays_as_it_is(tmp_path):
+    table = pd.DataFrame({1: [0.5, 2.0], "t": [3, 4]})
+    export(table, tmp_path / "a.csv", progress=False)
+    assert table.columns.tolist() == [1, "t"]
+
+
+def test_objects_in_a_column_keep_their_values(tmp_path):
+    mixed = pd.DataFrame({"a": np.array([1] * 200_001 + [1.5], dtype=object)})
+    path = export(mixed, tmp_path / "a.parquet", progress=False)
+    assert pq.read_table(path)["a"][-1].as_py() == 1.5
+    with pytest.raises(NiddlError, match="expected columns of one type each, as Parquet has them"):
+        export(pd.DataFrame({"a": ["x", 3]}), tmp_path / "b.parquet", progress=False)
+    with pytest.raises(NiddlError, match="expected columns of different names, got t twice"):
+        export(pd.DataFrame({"t": [1]}, index=pd.Index([2], name="t")), tmp_path / "b.csv", progress=False)
+
+
+def test_time_runs_slowest_whatever_the_order_of_dims(tmp_path, traces):
+    turned = traces[["F"]].transpose("neuron", "t")
+    turned = turned.drop_vars(set(turned.coords) - {"t", "neuron"})
+    rows = rows_of(export(turned, tmp_path / "a.csv", progress=False))
+    assert [float(row["t_s"]) for row in rows] == np.repeat(traces.t.values, traces.sizes["neuron"]).tolist()
+    np.testing.assert_array_equal([np.float32(row["F_counts"]) for row in rows], traces.F.values.ravel())
