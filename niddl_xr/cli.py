@@ -9,7 +9,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,18 +77,9 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _open(recording: Any, options: argparse.Namespace) -> xr.DataArray:
-    """Open a recording; a channel given as a number that the file does not have may be its name, such as 488."""
     import niddl_xr as nx
 
-    given = _given(options)
-    try:
-        return nx.open_recording(recording, **given)
-    except nx.NiddlError:
-        if not isinstance(given.get("channel"), int):
-            raise
-        with suppress(nx.NiddlError):
-            return nx.open_recording(recording, **{**given, "channel": options.channel or str(given["channel"])})
-        raise
+    return nx.open_recording(recording, **_given(options))
 
 
 def _convert(options: argparse.Namespace) -> int:

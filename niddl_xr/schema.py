@@ -132,7 +132,10 @@ def voxel_mapping(voxel_um: Sequence[float | None] | Mapping[str, float] | None)
         if isinstance(voxel_um, str) or not hasattr(voxel_um, "__len__") or len(voxel_um) != 3:
             raise NiddlError(f"expected voxel_um as three numbers (z, y, x) in µm, got {voxel_um!r}")
         given = list(zip(SPACE_DIMS, voxel_um, strict=True))
-    sizes = {dim: float(size) for dim, size in given if size is not None}
+    try:
+        sizes = {dim: float(size) for dim, size in given if size is not None}
+    except (TypeError, ValueError) as error:
+        raise NiddlError(f"expected voxel_um as numbers in µm, got {voxel_um!r}") from error
     for dim, size in sizes.items():
         if not (np.isfinite(size) and size > 0):
             raise NiddlError(f"expected a positive voxel size in µm along {dim}, got {size}")

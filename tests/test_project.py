@@ -78,7 +78,8 @@ def test_everything_imported_is_required():
         "yaml": "pyyaml",
         "hdmf": "pynwb",
     }
-    allowed = set(requirements("notebook", *OPTIONAL)) | {"niddl-xr", "distributed"}  # dask[distributed] brings distributed
+    allowed = set(requirements("notebook", *OPTIONAL))
+    allowed |= {"niddl-xr", "distributed"}  # dask[distributed] brings distributed
     for path in (ROOT / "niddl_xr").rglob("*.py"):
         foreign = imported(path) - set(sys.stdlib_module_names) - {"niddl_xr"}
         missing = {canonicalize_name(distributions.get(name, name)) for name in foreign} - allowed

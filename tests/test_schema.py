@@ -7,11 +7,13 @@ import xarray as xr
 
 from niddl_xr import MissingMetadataWarning, NiddlError
 from niddl_xr.schema import (
+    HISTORY,
     frame_interval_s,
     history,
     make_recording,
     require_pairs,
     require_recording,
+    voxel_mapping,
     voxel_um,
     with_history,
 )
@@ -89,3 +91,15 @@ def test_history_grows_and_leaves_the_original_alone(recording):
     assert history(twice)[0]["denoiser_sha256"] == "abc"
     assert set(history(twice)[1]) == {"verb", "parameters", "version", "time"}
     assert history(recording) == []
+
+
+@pytest.mark.parametrize("voxel", [("a", 1, 1), {"z": "thick"}, {"y": [1, 2]}])
+def test_a_voxel_size_is_a_number(voxel):
+    with pytest.raises(NiddlError, match="expected voxel_um as numbers in µm, got"):
+        voxel_mapping(voxel)
+
+
+@pytest.mark.parametrize("stored", ["5", "{}", "not JSON", 5])
+def test_a_history_is_a_list(recording, stored):
+    with pytest.raises(NiddlError, match="expected attrs.* as a JSON list"):
+        history(recording.assign_attrs({HISTORY: stored}))

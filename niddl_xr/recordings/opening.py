@@ -44,7 +44,8 @@ def open_recording(
         File, folder, or glob of numbered planes; :func:`niddl_xr.readers` lists the formats. A format is recognised
         by content first, by suffix second. A list of files, a glob of files that are no images, or a folder that is
         no recording itself but holds files of one format, is one session: they are joined along t, lists in their
-        order, others in natural order (2 before 10), see :func:`niddl_xr.recordings.sessions.join`.
+        order, others in natural order (2 before 10), see :func:`niddl_xr.recordings.sessions.join`. Volumes of plain
+        TIFF, one a time point, are opened by their folder or a glob, which read the numbers in the names.
     channel
         Which channel of a file with several (or which colour of an RGB image): its number from 0, or its name where
         the file has names.

@@ -14,8 +14,8 @@ Modules import the libraries they need within functions: all of them are loaded 
 What a file states beside axes, voxel size and time goes into ``Opened.attrs`` under these names, with numbers in the
 unit of the name, and is left out where the file does not state it: ``acquired`` (ISO 8601, start of the recording),
 ``software``, ``microscope``, ``objective``, ``magnification``, ``numerical_aperture``, ``camera``, ``exposure_s``,
-``dwell_time_us``, ``excitation_nm``, ``emission_nm``, ``channels`` (names of all channels), ``indicator``, ``location``,
-``description``,
+``dwell_time_us``, ``excitation_nm``, ``emission_nm``, ``channels`` (names of all channels), ``indicator``,
+``location``, ``description``,
 ``bit_depth`` (significant bits of a pixel), ``offset_counts``, ``gain_counts_per_photon``, ``read_noise_counts``.
 """
 

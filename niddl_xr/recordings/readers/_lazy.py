@@ -225,9 +225,11 @@ def choose_channel(
     listed = ", ".join(f"{number} ({name})" for number, name in enumerate(names)) or ", ".join(map(str, range(count)))
     if channel is None and count > 1:
         raise NiddlError(f"{where} has {count} channels: {listed}; choose one with channel=")
-    if isinstance(channel, str) and names and list(names).count(channel) == 1:
-        number = list(names).index(channel)
-    elif channel is None or (not isinstance(channel, str) and channel in range(count)):
+    named = str(channel)  # 488 may be a name, where there are fewer channels
+    numbered = channel is None or (not isinstance(channel, str) and channel in range(count))
+    if not numbered and list(names).count(named) == 1:
+        number = list(names).index(named)
+    elif numbered:
         number = int(channel or 0)
     else:
         raise NiddlError(f"{where} has no channel {channel!r}; choose one of {listed} with channel=")
