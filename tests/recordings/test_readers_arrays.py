@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import niddl_xr as nx
-from niddl_xr.recordings.readers import _chunked, hdf5
+from niddl_xr.recordings.readers import _chunked, _hdf5
 from tests.recordings.samples import hdf5 as samples
 
 T, Z, Y, X = 6, 3, 7, 11
@@ -49,9 +49,9 @@ def test_any_order_of_axes_reads_only_the_slice(tmp_path, counts, suffix, axes, 
     np.testing.assert_array_equal(recording.values, expected)
     if suffix == ".h5" and "t" in axes:
         read = []
-        original = hdf5.Hdf5Dataset.__getitem__
+        original = _hdf5.Hdf5Dataset.__getitem__
         monkeypatch.setattr(
-            hdf5.Hdf5Dataset, "__getitem__", lambda source, key: read.append(key) or original(source, key)
+            _hdf5.Hdf5Dataset, "__getitem__", lambda source, key: read.append(key) or original(source, key)
         )
         values = recording[3].compute(scheduler="sync")
         np.testing.assert_array_equal(values, expected[3])
@@ -166,6 +166,7 @@ STORED = {  # axes of the file, channel, values
     "matlab73": ("yxt", None, samples.counts(Y, X, T)),
     "matlab5": ("yxt", None, samples.counts(Y, X, T)),
     "imaris": ("tczyx", 1, samples.counts(T, 2, Z, Y, X)),
+    "fiji": ("tczyx", 1, samples.counts(T, 2, Z, Y, X)),
 }
 
 
@@ -213,6 +214,163 @@ def test_a_volume_of_imaris_that_is_missing(tmp_path):
     recording[1].compute(scheduler="sync")
     with pytest.raises(nx.NiddlError, match=r"TimePoint 2/Channel 0/Data of .*imaris\.ims is missing"):
         recording[2].compute(scheduler="sync")
+
+
+def write_frames(path, name, truth, dtype=None):
+    """Write every frame of (t, c, …) as a dataset of its own."""
+    with h5py.File(path, "w") as file:
+        for t, c in np.ndindex(*truth.shape[:2]):
+            made = file.create_dataset(name.format(t=t, c=c), data=truth[t, c].astype(dtype or truth.dtype))
+            made.attrs["element_size_um"] = [2.0, 0.5, 0.25]
+    return path
+
+
+def test_frames_of_fiji_that_are_datasets(tmp_path, counts, lazily, pickled):
+    truth = counts(12, 2, Z, Y, X)  # t10 comes before t2 in the file
+    path = write_frames(tmp_path / "a.h5", "t{t}/channel{c}", truth)
+    with pytest.raises(nx.NiddlError, match=r"has 2 channels: 0, 1; choose one with channel="):
+        nx.open_recording(path)
+    with lazily:
+        recording = nx.open_recording(path, channel=1, dt_s=1, chunks=5)
+    np.testing.assert_array_equal(recording.values, truth[:, 1])
+    assert [float(recording[dim][1]) for dim in "zyx"] == [2, 0.5, 0.25]
+    size, values = pickled(recording[2:11:3, ::-1, 1:6:2])
+    np.testing.assert_array_equal(values, truth[2:11:3, 1, ::-1, 1:6:2])
+    assert size < 20_000
+    one = write_frames(tmp_path / "b.h5", "t{t}/channel{c}", truth[:1, :1])
+    assert nx.open_recording(one).sizes == {"t": 1, "z": Z, "y": Y, "x": X}
+    with h5py.File(path, "a") as file:
+        del file["t3/channel1"]
+    with pytest.raises(nx.NiddlError, match=r"has 11 datasets such as t0/channel1, but none of frame 3"):
+        nx.open_recording(path, channel=1)
+
+
+@ignore_missing
+def test_views_of_bigdataviewer(tmp_path, counts):
+    truth = counts(3, 2, Z, Y, X)
+    truth[1, 1, 0, 0] = 65_000
+    path = write_frames(tmp_path / "a.h5", "t{t:05}/s{c:02}/0/cells", truth, "int16")
+    with h5py.File(path, "a") as file:
+        for t, s in np.ndindex(3, 2):
+            file[f"t{t:05}/s{s:02}/1/cells"] = truth[t, s, :, ::2, ::2].astype("int16")
+    recording = nx.open_recording(path, channel=1)
+    assert recording.dtype == np.uint16
+    np.testing.assert_array_equal(recording.values, truth[:, 1])
+
+
+@ignore_missing
+def test_frames_whose_names_the_caller_says(tmp_path, counts):
+    truth = counts(4, 1, 2, X, Y, Z)
+    path = write_frames(tmp_path / "a.h5", "{t}/frame", truth)
+    recording = nx.open_recording(path, dataset="{t}/frame", axes="tcxyz", channel=1)
+    np.testing.assert_array_equal(recording.values, np.einsum("txyz->tzyx", truth[:, 0, 1]))
+    for axes, text in ((None, r"shape \(4, 2, 11, 7, 3\) and does not state its axes"), ("cxyz", "5 letters|volumes")):
+        with pytest.raises(nx.NiddlError, match=text):
+            nx.open_recording(path, dataset="{t}/frame", axes=axes)
+    with pytest.raises(nx.NiddlError, match=r"has no dataset 'T\{t\}'; its datasets: /0/frame"):
+        nx.open_recording(path, dataset="T{t}")
+    with h5py.File(path, "a") as file:
+        del file["2/frame"]
+        file["2/frame"] = h5py.ExternalLink("other.h5", "/0/frame")
+    with pytest.raises(nx.NiddlError, match=r"but none of frame 2"):
+        nx.open_recording(path, dataset="{t}/frame", axes="tcxyz", channel=1)
+
+
+@ignore_missing
+@pytest.mark.parametrize("chunk", [None, (1, Y, X), (5, 3, 4), (12, 1, X)])
+def test_steps_read_every_chunk_once(tmp_path, counts, chunk):
+    truth = counts(12, Y, X)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("movie", data=truth, chunks=chunk)
+    recording = nx.open_recording(tmp_path / "a.h5", chunks=12)
+    for step in (2, 3, 5, 7):
+        cut = slice(1, None, step), slice(1, 6, 2), slice(2, None, 3)
+        np.testing.assert_array_equal(recording[cut[0], 0, cut[1], cut[2]].values, truth[cut])
+    np.testing.assert_array_equal(recording[5:5:2].values, truth[5:5:2, None])
+
+
+@pytest.mark.parametrize(("chunk", "step", "reads"), [(5, 2, 1), (1, 2, 6), (None, 3, 4), (3, 4, 3), (5, 1, 1)])
+def test_how_often_steps_read(chunk, step, reads):
+    class Dataset:
+        shape, chunks, read = (12, Y), None if chunk is None else (chunk, Y), 0
+
+        def __getitem__(self, key):
+            self.read += 1
+            return np.arange(12 * Y).reshape(12, Y)[key]
+
+    dataset = Dataset()
+    values = _hdf5.cut(dataset, (slice(0, 12, step), slice(1, 6, 2)))
+    np.testing.assert_array_equal(values, np.arange(12 * Y).reshape(12, Y)[::step, 1:6:2])
+    assert dataset.read == reads
+
+
+def test_a_frame_of_another_size(tmp_path, counts):
+    path = write_frames(tmp_path / "a.h5", "t{t}/channel{c}", counts(3, 1, Z, Y, X))
+    for other in (counts(1, 1, 1), counts(Z, Y, X, dtype="int16"), counts(Y, X)):
+        with h5py.File(path, "a") as file:
+            del file["t1/channel0"]
+            file["t1/channel0"] = other
+        recording = nx.open_recording(path, dt_s=1, chunks=1)
+        with pytest.raises(
+            nx.NiddlError, match=r"t1/channel0 of .*a\.h5 is missing, or not \(3, 7, 11\) values of uint16"
+        ):
+            recording[1].compute()
+
+
+def test_bytes_that_cannot_hold_the_counts(tmp_path, counts):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset("movie", (2, 4096, 4096), "uint16", chunks=(2, 4096, 4096), compression="gzip")
+        made.id.write_direct_chunk((0, 0, 0), b"x" * 100)
+    with pytest.raises(nx.NiddlError, match=r"for which the file has 100 bytes in 1 of 1 chunks: .* damaged"):
+        nx.open_recording(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("movie", data=counts(T, Y, X), chunks=(3, Y, X))
+    content = (tmp_path / "b.h5").read_bytes()
+    key = np.array([3 * Y * X * 2, 0], "<u4").tobytes()  # bytes of a chunk and the filters left out, in the B-tree
+    (tmp_path / "b.h5").write_bytes(content.replace(key, np.array([10, 0], "<u4").tobytes(), 1))
+    with pytest.raises(nx.NiddlError, match=r"for which the file has 472 bytes in 2 of 2 chunks: .* damaged"):
+        nx.open_recording(tmp_path / "b.h5")
+
+
+def test_a_matlab_variable_too_large_for_its_file(tmp_path, counts):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "a.mat", {"Y": counts(Y, X, T)})
+    content = (tmp_path / "a.mat").read_bytes()
+    sizes = np.array([Y, X, T], "<i4").tobytes()
+    (tmp_path / "a.mat").write_bytes(content.replace(sizes, np.array([Y, X, 10**7], "<i4").tobytes()))
+    with pytest.raises(
+        nx.NiddlError, match=r"Y of .* states the shape \(7, 11, 10000000\), for which the file of .* small"
+    ):
+        nx.open_recording(tmp_path / "a.mat")
+
+
+def test_what_imaris_states_of_sizes(tmp_path):
+    path = samples.imaris(tmp_path)
+    with h5py.File(path, "a") as file:
+        file["DataSetInfo/Image"].attrs["Unit"] = samples.characters("mm")
+    assert float(nx.open_recording(path, channel=0).x[1]) == 250
+    with h5py.File(path, "a") as file:
+        group = file["DataSet/ResolutionLevel 0/TimePoint 0/Channel 0"]
+        group.attrs["ImageSizeX"] = samples.characters(5)
+    with pytest.raises(
+        nx.NiddlError, match=r"states an image of \(3, 7, 5\) .* but stores \(4, 8, 16\): it is damaged"
+    ):
+        nx.open_recording(path, channel=0)
+
+
+@ignore_missing
+def test_full_frames_of_tierpsy_have_no_rate(tmp_path):
+    recording = nx.open_recording(samples.tierpsy(tmp_path), dataset="full_data")
+    assert recording.t.attrs["units"] == "frame"
+    assert float(recording.x[1]) == 10.5
+
+
+@ignore_missing
+def test_coordinates_that_are_no_numbers_are_left_out(tmp_path):
+    with h5py.File(samples.scales(tmp_path), "a") as file:
+        file["time"][2] = np.nan
+    assert nx.open_recording(tmp_path / "scales.h5").t.attrs["units"] == "frame"
 
 
 @ignore_missing
@@ -295,9 +453,10 @@ def test_blocks_are_whole_chunks_unless_these_are_too_long(tmp_path, counts, mon
         file.create_dataset("movie", data=counts(12, Y, X), chunks=(5, Y, X))
         file.create_dataset("across", data=counts(12, Y, X), chunks=(12, 1, 1))
     assert nx.open_recording(tmp_path / "a.h5", dataset="movie").data.chunks[0] == (10, 2)
-    monkeypatch.setattr(_chunked, "MOST_UNIT_BYTES", 3 * 2 * Y * X)
+    monkeypatch.setattr(_chunked, "MOST_UNIT_BYTES", 7 * 2 * Y * X)
     with pytest.warns(UserWarning, match=r"stores 12 of its 12 frames together, in chunks of \(12, 1, 1\)"):
         recording = nx.open_recording(tmp_path / "a.h5", dataset="across")
+    assert recording.data.chunks[0] == (7, 5)
     np.testing.assert_array_equal(recording.values[:, 0], counts(12, Y, X))
 
 

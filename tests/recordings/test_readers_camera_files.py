@@ -43,6 +43,46 @@ def test_lightfield(tmp_path):
         nx.open_recording(two)
 
 
+def test_lightfield_whose_xml_makes_no_sense(tmp_path):
+    data = samples.spe3(tmp_path).read_bytes()
+    for new, text in (
+        (b'<?xml version="1.0" encoding="utf-9"?><SpeFormat', "XML of .* is damaged: unknown encoding"),
+        (b"<!DOCTYPE SpeFormat><SpeFormat", "XML of .* defines XML entities: refused"),
+    ):
+        (tmp_path / "a.spe").write_bytes(data.replace(b"<SpeFormat", new))
+        with pytest.raises(nx.NiddlError, match=text):
+            nx.open_recording(tmp_path / "a.spe")
+
+
+def test_seq_whose_last_time_stamp_is_cut_off(tmp_path):
+    path = samples.seq(tmp_path)
+    path.write_bytes(path.read_bytes()[: 8192 + 3 * 512 + 6 * 9 + 7])
+    recording = nx.open_recording(path)
+    np.testing.assert_array_equal(recording.values[:, 0], counts(4, 6, 9, dtype="uint8"))
+    np.testing.assert_allclose(recording.t, [0, 0.04, 0.08, 0.12])  # by the frames per s of the header
+
+
+def test_lightfield_finds_its_time_stamp(tmp_path):
+    data = samples.spe3(tmp_path).read_bytes()
+    stamp = b'TimeStamp event="ExposureStarted" type="Int64" bitDepth="64"'
+    number = b'FrameTrackingNumber type="Int32" bitDepth="32"'
+    moved = data.replace(stamp, number).replace(b"ExposureEnded", b"ExposureStarted")
+    (tmp_path / "a.spe").write_bytes(moved)
+    times = np.array([140, 50_140, 100_140, 170_140]) * 2.0**32 / 1e6  # 4 bytes behind: the low half of the second one
+    np.testing.assert_allclose(nx.open_recording(tmp_path / "a.spe").t, times)
+    for old, new in ((b'type="Int64"', b'type="Double"'), (b'resolution="1000000"', b'resolution="0"')):
+        (tmp_path / "a.spe").write_bytes(data.replace(old, new))
+        assert nx.open_recording(tmp_path / "a.spe").t.attrs["units"] == "frame"
+
+
+def test_seq_without_a_rate(tmp_path):
+    path = write_seq(tmp_path / "a.seq", counts(3, 4, 5, dtype="uint8"))
+    data = bytearray(path.read_bytes())
+    data[584:592] = bytes(8)
+    path.write_bytes(data)
+    assert nx.open_recording(path).t.attrs["units"] == "frame"
+
+
 @pytest.mark.parametrize("version", [3, 5])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_seq(tmp_path, lazily, pickled, version, dtype):

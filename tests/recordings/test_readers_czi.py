@@ -135,6 +135,25 @@ def test_missing_planes(tmp_path):
     np.testing.assert_array_equal(recording.values, values[[0, 2], :, 0])
 
 
+def test_frames_that_are_missing_leave_their_time(tmp_path):
+    values = samples.counts(4, 1, 1, 5, 7)
+    tiles = [Tile(tile.values, {**tile.place, "T": tile.place["T"] + 5}) for tile in czi_tiles(values)]
+    del tiles[1]
+    path = write_czi(tmp_path / "a.czi", tiles)
+    with pytest.warns(UserWarning, match="lacks 1 of 4 frames; t keeps the others'"):
+        recording = nx.open_recording(path, gaps="skip")
+    np.testing.assert_array_equal(recording.values[:, 0], values[[0, 2, 3], 0, 0])
+    assert recording.t.attrs["units"] == "frame"
+    assert recording.t.values.tolist() == [0, 2, 3]
+    with pytest.warns(UserWarning, match="lacks 1 of 4"):
+        assert nx.open_recording(path, gaps="skip", dt_s=2).t.values.tolist() == [0, 4, 6]
+    extra = "<T><Positions><Interval><Increment>0.25</Increment></Interval></Positions></T>"
+    with pytest.warns(UserWarning, match="lacks 1 of 4"):
+        timed = nx.open_recording(write_czi(tmp_path / "b.czi", tiles, czi_metadata(["GFP"], extra)), gaps="skip")
+    assert timed.t.values.tolist() == [0, 0.5, 0.75]
+    assert timed.t.attrs["units"] == "s"
+
+
 def test_phases_are_refused(tmp_path):
     values = samples.counts(1, 1, 1, 5, 7)
     path = write_czi(tmp_path / "a.czi", czi_tiles(values, H=0) + czi_tiles(values, H=1))
@@ -147,8 +166,48 @@ def test_phases_are_refused(tmp_path):
 def test_entities_are_refused(tmp_path):
     metadata = '<!DOCTYPE a [<!ENTITY b "c">]>' + czi_metadata(["GFP"])
     path = write_czi(tmp_path / "a.czi", czi_tiles(samples.counts(1, 1, 1, 5, 7)), metadata)
-    with pytest.raises(nx.NiddlError, match="define XML entities: refused"):
+    with pytest.raises(nx.NiddlError, match=r"the XML of .* defines XML entities: refused"):
         nx.open_recording(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "utf-7", "idna"])
+def test_encodings_that_are_none(tmp_path, encoding):
+    metadata = f'<?xml version="1.0" encoding="{encoding}"?>' + czi_metadata(["GFP"])
+    path = write_czi(tmp_path / "a.czi", czi_tiles(samples.counts(1, 1, 1, 5, 7)), metadata)
+    with pytest.raises(nx.NiddlError, match=r"the XML of .*a\.czi is damaged"):
+        nx.open_recording(path)
+
+
+def test_dims_of_one_element_that_files_name_or_leave_out(tmp_path):
+    """Only X and Y are in every file; ZEN names H, B, V, I, R, S with one element, and a subset keeps its numbers."""
+    plane = samples.counts(5, 7)
+    path = write_czi(tmp_path / "a.czi", [Tile(plane, {"X": 0, "Y": 0})])
+    np.testing.assert_array_equal(nx.open_recording(path).values[0, 0], plane)
+    every = dict.fromkeys("HBVIRSCMTZ", 0)  # 12 dims: more than 256 bytes before the pixels
+    path = write_czi(tmp_path / "b.czi", [Tile(plane, {**every, "X": -9, "Y": 8})], czi_metadata(["GFP"]))
+    np.testing.assert_array_equal(nx.open_recording(path).values[0, 0], plane)
+    tiles = [Tile(plane + z, {"X": 0, "Y": 0, "C": 2, "Z": z + 5}) for z in range(3)]
+    recording = nx.open_recording(write_czi(tmp_path / "c.czi", tiles, czi_metadata(["a", "b", "c"])))
+    np.testing.assert_array_equal(recording[0, :, 0, 0].values, plane[0, 0] + np.arange(3))
+    assert (recording.attrs["channel"], recording.attrs["emission_nm"]) == ("c", 502)
+
+
+def test_a_last_segment_that_is_not_filled(tmp_path):
+    path = write_czi(tmp_path / "a.czi", czi_tiles(samples.counts(2, 1, 1, 5, 7)), czi_metadata(["GFP"]))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"ZISRAWMETADATA") + 16  # more bytes are allocated than the file has
+    data[at : at + 8] = (1_000_000).to_bytes(8, "little")
+    path.write_bytes(data)
+    assert nx.open_recording(path).attrs["channel"] == "GFP"
+
+
+def test_attachments_of_tiles_are_passed_over(tmp_path):
+    path = write_czi(tmp_path / "a.czi", czi_tiles(samples.counts(2, 1, 1, 5, 7)))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"ZISRAWSUBBLOCK") + 32
+    data[at + 4 : at + 8] = (16).to_bytes(4, "little")  # an attachment, behind the pixels
+    path.write_bytes(data)
+    np.testing.assert_array_equal(nx.open_recording(path).values[:, 0], samples.counts(2, 1, 1, 5, 7)[:, 0, 0])
 
 
 def test_truncation(tmp_path):

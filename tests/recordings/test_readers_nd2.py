@@ -169,6 +169,65 @@ def test_sizes_from_a_header_are_checked(tmp_path):
             nx.open_recording(path)
 
 
+@ignore_missing
+def test_frames_that_are_missing_leave_their_time(tmp_path):
+    for period, unit, step in ((0.0, "frame", 1), (500.0, "s", 0.5)):
+        path = samples.write_nd2(
+            tmp_path / "a.nd2", samples.counts(6, 5, 7, 1), [samples.time_loop(6, period)], without=[2, 5]
+        )
+        with pytest.warns(UserWarning, match="lacks 2 of 6 frames; t keeps the others'"):
+            recording = nx.open_recording(path, gaps="skip")
+        assert recording.t.attrs["units"] == unit
+        np.testing.assert_allclose(recording.t, np.array([0, 1, 3, 4]) * step)
+        with pytest.warns(UserWarning, match="lacks 2 of 6"):
+            assert nx.open_recording(path, gaps="skip", dt_s=2).t.values.tolist() == [0, 2, 6, 8]
+
+
+def test_a_line_scan_and_the_period_as_measured(tmp_path):
+    loop = samples.time_loop(6, 100.0)
+    loop["uLoopPars"]["dAvgPeriodDiff"] = 120.0
+    planes = {"sPlaneNew": {"i0000000000": {"sDescription": "GFP", "uiCompCount": 1, "uiSampleIndex": 0}}}
+    picture = {"bCalibrated": True, "dCalibration": 0.25, "ePictureYAxis": 2, "sPicturePlanes": planes}
+    more = {b"ImageMetadataSeqLV|0!": samples.clx({"SLxPictureMetadata": picture})}
+    path = samples.write_nd2(tmp_path / "a.nd2", samples.counts(6, 5, 7, 1), [loop], more=more)
+    with pytest.warns(nx.MissingMetadataWarning, match="voxel size along y "):
+        recording = nx.open_recording(path)
+    np.testing.assert_allclose(recording.t, 0.12 * np.arange(6))
+    assert (recording.x.attrs["units"], recording.y.attrs["units"]) == ("µm", "pixel")
+
+
+@ignore_missing
+def test_a_long_recording_has_a_small_graph(tmp_path, pickled):
+    loops = [samples.time_loop(3000, 1.0), samples.z_loop(2, 1.0)]
+    path = samples.write_nd2(tmp_path / "a.nd2", samples.counts(6000, 1, 2, 1), loops, packed=True)
+    assert pickled(nx.open_recording(path, chunks=500))[0] < 10_000
+
+
+def test_entities_are_refused(tmp_path):
+    for text in (b"<!DOCTYPE a>", "<!DOCTYPE a>".encode("utf-16-le")):
+        path = samples.write_nd2(tmp_path / "a.nd2", samples.counts(6, 5, 7, 1), more={b"ImageTextInfoLV!": text})
+        with pytest.raises(nx.NiddlError, match=r"chunk ImageTextInfoLV! of .*a\.nd2 defines XML entities: refused"):
+            nx.open_recording(path)
+
+
+@ignore_missing
+def test_loops_of_time_around_and_within_positions(tmp_path):
+    planes = samples.counts(12, 5, 7, 1)
+    loops = [samples.time_loop(2, 900.0), samples.position_loop(["a", "b"]), samples.time_loop(3, 10.0)]
+    path = samples.write_nd2(tmp_path / "a.nd2", planes, loops)
+    truth = planes[..., 0].reshape(2, 2, 3, 5, 7)
+    for position in (0, 1):
+        recording = nx.open_recording(path, position=position)
+        np.testing.assert_array_equal(recording.values[:, 0], truth[:, position].reshape(6, 5, 7))
+        assert recording.t.attrs["units"] == "frame"  # of two periods, none is the step
+    volumes = samples.write_nd2(
+        tmp_path / "b.nd2", planes, [samples.phases_loop([1, 5], 10.0), samples.z_loop(2, -0.5)]
+    )
+    recording = nx.open_recording(volumes)
+    np.testing.assert_array_equal(recording.values, planes[..., 0].reshape(6, 2, 5, 7))
+    assert float(recording.z[1]) == 0.5
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize("channel", [0, 1])
 def test_real_file(realdata, channel):

@@ -152,6 +152,36 @@ def test_frames_in_other_files(tmp_path):
         nx.open_recording(tmp_path / "b.nwb")
 
 
+@ignore_missing
+def test_a_camera_in_other_files_beside_the_movie(tmp_path):
+    path = samples.two_photon(tmp_path)
+    with h5py.File(path, "a") as file:
+        behaviour = samples.group(file, "acquisition/Behaviour", "ImageSeries")
+        behaviour["external_file"] = np.array([b"worm.avi"])
+    assert nx.open_recording(path).attrs["series"] == "/acquisition/Movie"
+    with pytest.raises(nx.NiddlError, match=r"of /acquisition/Behaviour .* in other files, worm\.avi"):
+        nx.open_recording(path, series="Behaviour")
+
+
+@pytest.mark.parametrize("shape", [(1, T), (T, 1)])
+def test_times_in_a_row_or_a_column(tmp_path, shape):
+    times = 3 + np.arange(float(T)) ** 2
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        samples.group(
+            file, "acquisition/m", "TwoPhotonSeries", data=samples.counts(T, X, Y), timestamps=times.reshape(shape)
+        )
+    recording = nx.open_recording(tmp_path / "a.nwb", axes="txy", voxel_um=(1, 1, 1))
+    np.testing.assert_array_equal(recording.t, times)
+
+
+def test_one_plane_of_a_volume_has_two_numbers_of_pixels(tmp_path):
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        series = samples.group(file, "acquisition/m", "TwoPhotonSeries", data=samples.counts(T, Y, X, 1))
+        series["dimension"] = [X, Y]
+    recording = nx.open_recording(tmp_path / "a.nwb", voxel_um=(1, 1, 1), dt_s=1)
+    np.testing.assert_array_equal(recording.values[:, 0], samples.counts(T, Y, X))
+
+
 def test_traces_are_no_movie(tmp_path):
     nwb = NWBFile(session_description="a worm", identifier="worm7", session_start_time=samples.BEGAN)
     nwb.add_acquisition(TimeSeries(name="Speed", data=np.arange(9.0), unit="m/s", rate=4.0))

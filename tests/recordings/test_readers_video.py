@@ -177,6 +177,15 @@ def test_movies_are_in_the_order_of_their_numbers(tmp_path):
     np.testing.assert_allclose(recording.t, np.arange(12) * 0.04)  # camera 1 has 11 rows only
 
 
+def test_irregular_times_of_movies_that_follow_each_other(tmp_path):
+    frames = noise(7, 12, 18)
+    write_movie(tmp_path / "1.mkv", frames[:4], "ffv1", times=[0, 10, 20, 50])
+    write_movie(tmp_path / "2.mkv", frames[4:], "ffv1", times=[0, 30, 40])
+    recording = nx.open_recording(tmp_path)
+    np.testing.assert_array_equal(recording.values[:, 0], frames)
+    np.testing.assert_allclose(recording.t, [0, 0.01, 0.02, 0.05, 0.06, 0.09, 0.1])  # the usual step between them
+
+
 def test_time_stamps_that_do_not_fit_are_not_used(tmp_path):
     session = samples.miniscope(tmp_path)
     table = (session / "timeStamps.csv").read_text().splitlines()

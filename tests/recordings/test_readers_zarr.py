@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 import niddl_xr as nx
-from niddl_xr.recordings.readers import _lazy
+from niddl_xr.recordings.readers import _lazy, _zarr_source
 from niddl_xr.recordings.readers import zarr as reader
 from tests.recordings.samples import zarr as samples
 
@@ -84,7 +84,7 @@ def test_ome_zarr(tmp_path, counts, version):
     root.create_array("0", data=truth, chunks=(2, 1, Z, Y, X))
     root.create_array("1", data=truth[..., ::2, ::2], chunks=(2, 1, Z, Y, X))
     names = (("t", "millisecond"), ("c", None), ("z", "nanometer"), ("y", "micrometer"), ("x", "micrometer"))
-    scale = {"type": "scale", "scale": [40, 1, 1500, 0.5, 0.25]}
+    scale = {"type": "scale", "scale": [40, 1, 750, 0.5, 0.25]}
     metadata = {
         "multiscales": [
             {
@@ -93,11 +93,11 @@ def test_ome_zarr(tmp_path, counts, version):
                 "datasets": [
                     {
                         "path": "0",
-                        "coordinateTransformations": [scale, {"type": "translation", "translation": [0, 0, 300, 2, 0]}],
+                        "coordinateTransformations": [scale, {"type": "translation", "translation": [0, 0, 150, 2, 0]}],
                     },
                     {"path": "1", "coordinateTransformations": [scale]},
                 ],
-                "coordinateTransformations": [{"type": "scale", "scale": [10, 1, 1, 1, 1]}],
+                "coordinateTransformations": [{"type": "scale", "scale": [10, 1, 2, 1, 1]}],
             }
         ],
         "omero": {"channels": [{"label": "GCaMP"}, {"label": "RFP"}]},
@@ -111,6 +111,47 @@ def test_ome_zarr(tmp_path, counts, version):
     np.testing.assert_allclose(recording.z, 0.3 + np.arange(Z) * 1.5)
     np.testing.assert_allclose(recording.y, 2 + np.arange(Y) * 0.5)
     np.testing.assert_allclose(recording.x, np.arange(X) * 0.25)
+
+
+def test_five_dims_are_named_by_definition_in_the_first_versions_only(tmp_path, counts):
+    root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    root.create_array("0", data=counts(T, 2, Z, Y, X))
+    root.attrs["multiscales"] = [{"version": "0.4", "datasets": [{"path": "0"}]}]
+    with pytest.raises(nx.NiddlError, match=r"shape \(10, 2, 3, 7, 11\) and does not state its axes: set axes="):
+        nx.open_recording(tmp_path / "a.zarr", channel=0)
+
+
+def test_a_size_below_zero_in_a_chunk(tmp_path, counts):
+    compressor = {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 2}}
+    zarr.create_array(tmp_path / "a.zarr", data=counts(T, Y, X), chunks=(T, Y, X), compressors=[compressor])
+    with pytest.warns(nx.MissingMetadataWarning):
+        recording = nx.open_recording(tmp_path / "a.zarr", axes="tyx")
+    chunk = tmp_path / "a.zarr" / "c" / "0" / "0" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[4:8] = (-64).to_bytes(4, "little", signed=True)  # how many bytes blosc unpacks
+    chunk.write_bytes(data)
+    with pytest.raises(nx.NiddlError, match=r"the zarr array .*a\.zarr could not be read"):
+        recording.compute()
+
+
+def test_codecs_within_shards_are_looked_at(tmp_path, counts, monkeypatch):
+    zarr.create_array(tmp_path / "a.zarr", data=counts(T, Y, X), chunks=(1, Y, X), shards=(2, Y, X))
+    monkeypatch.setattr(_zarr_source, "_CODECS", _zarr_source._CODECS - {"zstd"})
+    with pytest.raises(nx.NiddlError, match=r"a\.zarr is encoded with zstd, which is not known to be safe"):
+        nx.open_recording(tmp_path / "a.zarr", axes="tyx")
+
+
+@pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")
+@pytest.mark.parametrize("transformation", [{"type": "scale", "path": "elsewhere"}, {"type": "identity"}])
+def test_a_scale_that_is_not_stated_is_not_one(tmp_path, counts, transformation):
+    root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    root.create_array("0", data=counts(T, Y, X))
+    units = (("t", "second"), ("y", "micrometer"), ("x", "micrometer"))
+    axes = [{"name": name, "unit": unit} for name, unit in units]
+    datasets = [{"path": "0", "coordinateTransformations": [transformation]}]
+    root.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    recording = nx.open_recording(tmp_path / "a.zarr")
+    assert [recording[dim].attrs["units"] for dim in "tyx"] == ["frame", "pixel", "pixel"]
 
 
 @pytest.mark.filterwarnings("ignore::niddl_xr.MissingMetadataWarning")

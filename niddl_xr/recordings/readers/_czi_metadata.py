@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from niddl_xr.recordings.readers._czi_tiles import enter, header_of
+from niddl_xr.recordings.readers._xml import parse_xml
 from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
@@ -36,28 +37,20 @@ class Facts:
 
 
 def facts_of(path: Path) -> Facts:
-    from xml.etree.ElementTree import ParseError, fromstring
-
+    """Return what the XML and the time stamps of a file state."""
     with path.open("rb") as file:
         _, metadata, attachments = header_of(file, str(path))
         times = _time_stamps(file, attachments, path)
         if metadata <= 0:
             return Facts(times=times)
-        where = f"the metadata of {path}"
+        where = f"the XML of {path}"
         start, length = enter(file, metadata, b"ZISRAWMETADATA", 256, where)
         file.seek(start)
         size = int.from_bytes(file.read(4), "little")
         if size > length - 256:
-            raise NiddlError(f"{where} are cut short: expected {size} bytes, got {length - 256}")
+            raise NiddlError(f"{where} is cut short: expected {size} bytes, got {length - 256}")
         file.seek(start + 256)
-        text = file.read(size).rstrip(b"\0")
-    if b"<!DOCTYPE" in text or "<!DOCTYPE".encode("utf-16-le") in text:
-        raise NiddlError(f"{where} define XML entities: refused")
-    try:
-        root = fromstring(text)
-    except ParseError as error:
-        raise NiddlError(f"{where} are damaged: {error}; copy it again from its origin") from error
-    return _stated(root, times)
+        return _stated(parse_xml(file.read(size), where), times)
 
 
 def _stated(root: Element, times: np.ndarray) -> Facts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -54,15 +54,9 @@ class Tiles:
 
     def where(self, chosen: np.ndarray) -> Tiles:
         """Return the tiles for which ``chosen`` is true."""
-        return Tiles(
-            self.position[chosen],
-            self.pixel[chosen],
-            self.compression[chosen],
-            {letter: starts[chosen] for letter, starts in self.dims.items()},
-            self.width[chosen],
-            self.height[chosen],
-            self.other,
-        )
+        names = ("position", "pixel", "compression", "width", "height")
+        dims = {letter: starts[chosen] for letter, starts in self.dims.items()}
+        return replace(self, dims=dims, **{name: getattr(self, name)[chosen] for name in names})
 
 
 def enter(file: BinaryIO, position: int, name: bytes, least: int, where: str) -> tuple[int, int]:

@@ -26,12 +26,12 @@ TIMESTAMP_BYTES = 8  # before the counts of every plane
 
 @dataclass(frozen=True)
 class Chunks:
-    """Where the chunks of a file lie: ``named`` by name as (offset, bytes or -1), ``planes`` the offsets of planes.
+    """Where the chunks of a file lie: ``named`` by name, ``planes`` the offsets of planes.
 
     An offset of -1 in ``planes`` is a plane that the file does not hold.
     """
 
-    named: Mapping[bytes, tuple[int, int]]
+    named: Mapping[bytes, int]
     planes: np.ndarray
 
 
@@ -55,13 +55,13 @@ def chunks_of(path: str, modified_ns: int) -> Chunks:
         start, length = enter(file, int.from_bytes(tail[32:], "little"), _MAP_NAME, f"the chunk map of {path}")
         file.seek(start)
         listing = file.read(length)
-    named: dict[bytes, tuple[int, int]] = {}
+    named: dict[bytes, int] = {}
     planes: dict[int, int] = {}
     for match in re.finditer(rb"([^!]*)!(.{16})", listing, re.DOTALL):
         name = match[1] + b"!"
         if name == _MAP_END:
             break
-        offset, length = struct.unpack("<QQ", match[2])
+        offset = int.from_bytes(match[2][:8], "little")
         if offset + _HEADER.size > size:
             raise NiddlError(
                 f"{path} is cut short: its chunk {name.decode(errors='replace')} should begin at byte {offset}, but "
@@ -71,7 +71,7 @@ def chunks_of(path: str, modified_ns: int) -> Chunks:
         if counted and int(counted[1]) < size // _HEADER.size:  # a file cannot hold more
             planes[int(counted[1])] = offset
         elif not counted:
-            named[name] = (offset, -1 if length == offset else length)
+            named[name] = offset
     offsets = np.full(max(planes, default=-1) + 1, -1, dtype=np.int64)
     offsets[list(planes)] = list(planes.values())
     return Chunks(named, offsets)
@@ -98,11 +98,8 @@ def chunk(path: Path, table: Chunks, name: bytes) -> bytes:
     """Return the data of a named chunk, empty where the file has none."""
     if name not in table.named:
         return b""
-    offset, stated = table.named[name]
     with path.open("rb") as file:
-        start, length = enter(file, offset, name, f"chunk {name.decode(errors='replace')} of {path}")
-        if stated not in (-1, length):
-            raise NiddlError(f"chunk {name.decode(errors='replace')} of {path} has {length} bytes, expected {stated}")
+        start, length = enter(file, table.named[name], name, f"chunk {name.decode(errors='replace')} of {path}")
         file.seek(start)
         return file.read(length)
 

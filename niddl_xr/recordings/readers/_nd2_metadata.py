@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from niddl_xr.recordings.readers._nd2_chunks import TIMESTAMP_BYTES, Chunks, WithoutMapping, chunk, enter
+from niddl_xr.recordings.readers._xml import require_no_entities
 from niddl_xr.schema import NiddlError
 
 _LOOPS = {"TimeLoop": "t", "NETimeLoop": "t", "ZStackLoop": "z", "XYPosLoop": "p"}
@@ -53,8 +54,7 @@ def facts_of(path: Path, table: Chunks) -> Facts:
     for name in table.named:
         if name.startswith((b"ImageAttributes", b"ImageMetadata", b"ImageTextInfo")):
             data = chunk(path, table, name)  # checks its length
-            if b"<!DOCTYPE" in data or "<!DOCTYPE".encode("utf-16-le") in data:
-                raise NiddlError(f"chunk {name.decode(errors='replace')} of {path} defines XML entities: refused")
+            require_no_entities(data, f"chunk {name.decode(errors='replace')} of {path}")
     with path.open("rb") as file, nd2.ND2File(WithoutMapping(file)) as reader:
         stated, experiment = reader.attributes, reader.experiment
         raw, text = _raw_picture(reader), reader.text_info

@@ -109,7 +109,7 @@ def _spacing(plane: h5py.Group) -> dict[str, float]:
     spacing = follow(plane, "grid_spacing")
     if spacing is not None:
         unit = text(attribute(spacing, "unit")) or text(small(follow(plane, "grid_spacing_unit"))) or "meters"
-        per = um_per(unit) or um_per(unit.removesuffix("s"))
+        per = um_per(unit)
         return _positive(numbers(small(spacing)), per) if per is not None else {}
     return _from_manifold(plane)
 
@@ -128,7 +128,7 @@ def _from_manifold(plane: h5py.Group) -> dict[str, float]:
     if len(manifold.shape) != 3 or manifold.shape[2] != 3 or min(manifold.shape) < 2:
         return {}
     unit = text(attribute(manifold, "unit")) or "meters"
-    per = um_per(unit) or um_per(unit.removesuffix("s"))
+    per = um_per(unit)
     scale = number(attribute(manifold, "conversion"))
     corner = np.asarray(manifold[:2, :2], dtype=float) * (1.0 if scale is None else scale)
     steps = {"x": corner[0, 1] - corner[0, 0], "y": corner[1, 0] - corner[0, 0]}

@@ -102,7 +102,8 @@ def _scale_and_shift(holders: Sequence[Mapping[str, Any]], dims: int) -> tuple[n
     for number, holder in enumerate(holders):
         for transformation in holder.get("coordinateTransformations") or []:
             kind = transformation.get("type")
-            values = np.asarray(transformation.get(kind, np.ones(dims)), dtype=float)
+            missing = np.ones(dims) if kind == "identity" else np.full(dims, np.nan)  # in a file of its own
+            values = np.asarray(transformation.get(kind, missing), dtype=float)
             if values.shape != (dims,):
                 raise NiddlError(f"expected a {kind} of {dims} numbers, one a dim, got {values.tolist()}")
             if kind == "scale":

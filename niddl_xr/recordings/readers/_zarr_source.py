@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from niddl_xr.recordings.readers._lazy import DAMAGE, damage_named, modified_ns, native
+from niddl_xr.recordings.readers._frames import Stored
+from niddl_xr.recordings.readers._lazy import DAMAGE, damage_named, modified_ns
 from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
     import zarr
 
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-DAMAGED = (*DAMAGE, AttributeError, zipfile.BadZipFile)
+DAMAGED = (*DAMAGE, AttributeError, SystemError, zipfile.BadZipFile)  # the third, of blosc for sizes below 0
 _MANY_BYTES = 2**28  # beyond which a store must have some of the chunks that it states
 _PROBES = 64
 _MOST_CHUNK_BYTES = 2**31
@@ -70,7 +71,7 @@ def open_node(place: Place) -> zarr.Array[Any] | zarr.Group:
 
 
 @dataclass(frozen=True)
-class ZarrSource:
+class ZarrSource(Stored):
     """An array of a zarr store by its place; missing chunks read as the fill value, as zarr has it.
 
     Of the dims of the array, ``kept`` are those of this source; the others have size 1.
@@ -88,11 +89,6 @@ class ZarrSource:
         """Sizes of the dims that are kept."""
         return tuple(self.stored_shape[dim] for dim in self.kept)
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype in the byte order of this machine."""
-        return native(self.stored)
-
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
         place = Place(self.root, self.inner)
         with damage_named(f"the zarr array {place} could not be read", DAMAGED):
@@ -102,7 +98,7 @@ class ZarrSource:
                 raise NiddlError(f"the zarr array {place} had shape {self.stored_shape}, now {array.shape}")
             values = np.asarray(array[tuple(cuts.get(dim, slice(0, 1)) for dim in range(array.ndim))])
             dropped = tuple(dim for dim in range(array.ndim) if dim not in self.kept)
-            return np.squeeze(values.astype(self.dtype, copy=False), axis=dropped)
+            return np.squeeze(values, axis=dropped)
 
 
 @lru_cache(maxsize=16)

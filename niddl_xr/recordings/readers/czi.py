@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -26,8 +26,12 @@ from niddl_xr.recordings.readers._czi_tiles import (
     enter_block,
     tiles_of,
 )
-from niddl_xr.recordings.readers._lazy import choose_channel, damage_named, lazy, modified_ns, native
+from niddl_xr.recordings.readers._frames import Stored, compact, numbered, ranges_of, require_usual
+from niddl_xr.recordings.readers._lazy import choose_channel, damage_named, lazy, modified_ns
 from niddl_xr.schema import NiddlError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 READER = Reader(
     "CZI of ZEISS' ZEN",
@@ -46,7 +50,7 @@ _SPARSE = 16  # times the area of its tiles that a plane may have
 
 
 @dataclass(frozen=True)
-class CziPlanes:
+class CziPlanes(Stored):
     """The planes of one channel of one scene as (t, z, y, x, component); the file is opened for every read."""
 
     path: str
@@ -59,21 +63,14 @@ class CziPlanes:
     shape: tuple[int, ...]
     stored: str
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype in the byte order of this machine."""
-        return native(self.stored)
-
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        times, planes, rows, columns, components = (
-            range(*part.indices(size)) for part, size in zip(key, self.shape, strict=True)
-        )
+        times, planes, rows, columns, components = ranges_of(key, self.shape)
         shape = tuple(len(part) for part in (times, planes, rows, columns, components))
-        if 0 in shape:
-            return np.empty(shape, dtype=self.dtype)
+        result = np.empty(shape, dtype=self.dtype)
+        if not result.size:
+            return result
         tiles = tiles_of(self.path, self.modified_ns)
         tiles = tiles.where((tiles.dims["S"] == self.scene) & (tiles.dims["C"] == self.channel))
-        result = np.empty(shape, dtype=self.dtype)
         with damage_named(f"a plane of {self.path} could not be read"), open(self.path, "rb") as file:
             for row, t in enumerate(times):
                 of_time = tiles.where(tiles.dims["T"] == self.times[t])
@@ -144,10 +141,7 @@ def read(
         For a damaged file, a file of several parts, an unknown compression or pixel type, several scenes or channels
         without a choice, dims beside T, Z, C and S, and missing planes.
     """
-    if axes is not None:
-        raise NiddlError(f"{path} states its axes: leave out axes={axes!r}")
-    if gaps not in ("error", "skip"):
-        raise NiddlError(f"expected gaps='error' or 'skip', got {gaps!r}")
+    require_usual(path, axes, gaps)
     stamp = modified_ns(path)
     with damage_named(f"{path} is not a CZI that can be read"):
         tiles = tiles_of(str(path), stamp)
@@ -163,9 +157,9 @@ def read(
     corner, size = _bounds(path, tiles)
     mine = tiles.where(tiles.dims["C"] == numbers[owner])
     _require_known(path, mine)
-    times, planes, notes = _frames(path, mine, gaps, size)
+    times, planes, coords, notes = _frames(path, mine, gaps, size)
     source = CziPlanes(
-        *(str(path), stamp, scene_number, numbers[owner], _short(times), _short(planes), corner),
+        *(str(path), stamp, scene_number, numbers[owner], compact(times), compact(planes), corner),
         (len(times), len(planes), *size, components),
         stored,
     )
@@ -180,6 +174,7 @@ def read(
         dt_s=None if increasing else facts.interval_s,
         t_s=listed if increasing else None,
         channel=label,
+        coords=coords,
         attrs={**facts.attrs, **details},
         notes=notes,
     )
@@ -247,8 +242,8 @@ def _require_known(path: Path, tiles: Tiles) -> None:
 
 def _frames(
     path: Path, tiles: Tiles, gaps: str, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, tuple[UserWarning, ...]]:
-    """Return the numbers along T whose planes are all there, those along Z, and what to warn of."""
+) -> tuple[np.ndarray, np.ndarray, dict[str, xr.Variable], tuple[UserWarning, ...]]:
+    """Return the numbers along T whose planes are all there, those along Z, coordinates, and what to warn of."""
     planes = np.unique(tiles.dims["Z"])
     times, of_tile = np.unique(tiles.dims["T"], return_inverse=True)
     announced = range(int(times[0]), int(times[-1]) + 1)
@@ -263,16 +258,8 @@ def _frames(
         )
     if not whole.any():
         raise NiddlError(f"{path} has no frame with all its {len(planes)} planes")
-    notes = []
-    if missing:
-        notes.append(UserWarning(f"{path} lacks {missing} of {len(announced)} frames; t keeps the others'"))
+    coords, notes = numbered(path, times[whole] - times[0], len(announced))
     covered = int((tiles.width * tiles.height).sum())
     if covered < len(pairs[0]) * size[0] * size[1]:
-        notes.append(UserWarning(f"the tiles of {path} leave pixels uncovered; these are 0"))
-    return times[whole], planes, tuple(notes)
-
-
-def _short(numbers: np.ndarray) -> Sequence[int]:
-    """Return numbers as a range where they are one, so that a graph of many frames is small."""
-    regular = range(int(numbers[0]), int(numbers[0]) + len(numbers))
-    return regular if np.array_equal(regular, numbers) else numbers.tolist()
+        notes += (UserWarning(f"the tiles of {path} leave pixels uncovered; these are 0"),)
+    return times[whole], planes, coords, notes

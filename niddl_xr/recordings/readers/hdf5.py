@@ -15,7 +15,6 @@ from niddl_xr.recordings.readers._axis_names import axes_of, coordinate, letter_
 from niddl_xr.recordings.readers._chunked import lazy_chunked
 from niddl_xr.recordings.readers._hdf5 import (
     SIGNATURE,
-    Hdf5Dataset,
     attribute,
     datasets,
     follow,
@@ -28,15 +27,14 @@ from niddl_xr.recordings.readers._hdf5 import (
     source,
     text,
 )
-from niddl_xr.recordings.readers._lazy import choose_channel, default_axes
+from niddl_xr.recordings.readers._hdf5_series import Hdf5Series, known_pattern, named_by
+from niddl_xr.recordings.readers._lazy import choose_channel, default_axes, lazy
 from niddl_xr.recordings.readers._units import s_per, um_per
 from niddl_xr.schema import MissingMetadataWarning, NiddlError
 
 if TYPE_CHECKING:
     import h5py
     import xarray as xr
-
-__all__ = ["READER", "Hdf5Dataset", "read", "recognises_file"]
 
 READER = Reader(
     "a dataset of an HDF5 file, a variable of a MATLAB 7.3 file",
@@ -83,6 +81,10 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
     dataset
         Its name (in a MATLAB file, the name of the variable); by default the only one of numbers with three dims
         or more, or the only dataset of the file if it has two. Of ``mask`` and ``full_data`` of Tierpsy, ``mask``.
+        Where every frame is a dataset, their names with ``{t}`` for the number of the frame, and ``{c}`` for that
+        of the channel where these are datasets, too; then ``axes`` begins with t: ``dataset="{t}/frame"`` with
+        ``axes="tcxyz"``. Those of Fiji's HDF5 plugin (``t{t}/channel{c}``) and of BigDataViewer
+        (``t{t}/s{c}/0/cells``, a channel for every view; uint16 stored as int16) are known.
 
     Returns
     -------
@@ -98,6 +100,9 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
         links and datasets that lead to other files; for filters that are not installed; for a damaged file.
     """
     with opened(path) as file:
+        pattern = known_pattern(file) if dataset is None else dataset
+        if pattern is not None and "{t}" in pattern:
+            return _read_series(path, file, pattern, axes, channel, chunks, stated=dataset is None)
         matlab = file.userblock_size >= len(_MATLAB) and _is_matlab(path)
         chosen = _choose(path, file, dataset)
         found, notes = source(path, chosen)
@@ -123,6 +128,33 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
         coords=stated.coords if kept else {},
         attrs={"dataset": found.name, **({"channels": list(stated.channels)} if stated.channels else {})},
         notes=(*notes, *slow),
+    )
+
+
+def _read_series(
+    path: Path, file: h5py.File, pattern: str, axes: str | None, channel: int | str | None, chunks: Any, *, stated: bool
+) -> Opened:
+    """Open the datasets that a pattern names; a pattern that the file ``stated`` means volumes (z, y, x) or planes."""
+    all_of_them = named_by(file, pattern)
+    number_of, label = choose_channel(channel if len(all_of_them) > 1 else None, "c", (len(all_of_them),), (), path)
+    before, digits, after, numbers = all_of_them[number_of]
+    first = follow(file, f"{before}{numbers[0]:0{digits}}{after}", strict=True)
+    found, notes = source(path, first)
+    shape = (len(numbers), *found.shape)
+    assumed = "t" + "zyx"[-len(found.shape) :] if axes is None and stated else axes
+    letters, warned = default_axes(assumed, shape, f"{pattern} of {path}")
+    if len(all_of_them) == 1:
+        number_of, label = choose_channel(channel, letters, shape, (), path)
+    image = Hdf5Series(
+        *(str(path), before, digits, after, numbers, shape, found.stored, found.modified_ns),
+        unsigned=after.endswith("/cells") and stated,
+    )
+    return Opened(
+        lazy(image, letters, chunks, number_of if "c" in letters else 0),
+        voxel_um=_stated(first).voxel_um,
+        channel=label,
+        attrs={"dataset": pattern},
+        notes=(*notes, *warned),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from niddl_xr.recordings.readers import Opened, Reader
+from niddl_xr.recordings.readers._frames import Stored
 from niddl_xr.recordings.readers._lazy import (
     Contiguous,
     Source,
@@ -25,7 +26,6 @@ from niddl_xr.recordings.readers._lazy import (
     damage_named,
     lazy,
     modified_ns,
-    native,
     require_axes,
 )
 from niddl_xr.recordings.readers._units import s_per, um_per
@@ -41,7 +41,7 @@ _OPEN: dict[tuple[int, str, int], gzip.GzipFile] = {}  # (process, path, time of
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(Stored):
     """Values in C order in a gzip stream: read from where the last read ended, or from its start."""
 
     path: str
@@ -49,11 +49,6 @@ class Packed:
     shape: tuple[int, ...]
     stored: str
     modified_ns: int
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype in the byte order of this machine."""
-        return native(self.stored)
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
         outer = range(*key[0].indices(self.shape[0]))

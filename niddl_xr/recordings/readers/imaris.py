@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from niddl_xr.recordings.readers import Opened, Reader
-from niddl_xr.recordings.readers._hdf5 import LOCK, Hdf5Dataset, attribute, follow, is_hdf5, opened, source, text
-from niddl_xr.recordings.readers._lazy import (
-    DAMAGE,
-    choose_channel,
-    damage_named,
-    lazy,
-    modified_ns,
-    native,
-    require_axes,
-)
+from niddl_xr.recordings.readers._hdf5 import Hdf5Dataset, attribute, follow, opened, root_has, source, text
+from niddl_xr.recordings.readers._hdf5_series import Hdf5Series
+from niddl_xr.recordings.readers._lazy import choose_channel, lazy, modified_ns, require_axes
 from niddl_xr.recordings.readers._units import um_per
-from niddl_xr.schema import MissingMetadataWarning, NiddlError
+from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
     import h5py
@@ -31,58 +23,9 @@ READER = Reader("an image of Imaris", suffixes=(".ims",), needs=("h5py",))
 _LEVEL = "DataSet/ResolutionLevel 0"
 
 
-@dataclass(frozen=True)
-class ImarisChannel:
-    """One channel over all time points (t, z, y, x); the file is opened for every read and closed after it."""
-
-    path: str
-    channel: int
-    shape: tuple[int, ...]
-    stored: str
-    modified_ns: int
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype in the byte order of this machine."""
-        return native(self.stored)
-
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        import h5py
-
-        frames = range(*key[0].indices(self.shape[0]))
-        space = tuple(slice(*cut.indices(size)) for cut, size in zip(key[1:], self.shape[1:], strict=True))
-        sizes = [len(range(cut.start, cut.stop, cut.step)) for cut in space]
-        result = np.empty((len(frames), *sizes), dtype=self.dtype)
-        with LOCK, damage_named(f"{self.path} could not be read"), h5py.File(self.path) as file:
-            for place, frame in enumerate(frames):
-                name = _data_name(frame, self.channel)
-                dataset = follow(file, name, strict=True)
-                fits = (
-                    dataset is not None and dataset.ndim == 3 and all(np.greater_equal(dataset.shape, self.shape[1:]))
-                )
-                if not fits or native(dataset.dtype) != self.dtype or dataset.is_virtual or dataset.external:
-                    raise NiddlError(
-                        f"{name} of {self.path} is missing, or not {self.shape[1:]} voxels of {self.dtype}"
-                    )
-                result[place] = dataset[space]
-        return result
-
-
-def _data_name(frame: int, channel: int) -> str:
-    return f"{_LEVEL}/TimePoint {frame}/Channel {channel}/Data"
-
-
 def recognises_file(path: Path, head: bytes) -> bool:
     """Say whether a file is HDF5 with the groups of Imaris."""
-    import h5py
-
-    if not is_hdf5(head):
-        return False
-    try:
-        with LOCK, h5py.File(path) as file:
-            return "DataSetInfo" in file and "DataSet" in file
-    except DAMAGE:
-        return False  # the general reader of HDF5 says what is wrong
+    return root_has(path, head, "DataSetInfo", "DataSet")
 
 
 def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any) -> Opened:
@@ -117,14 +60,13 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
         infos = [follow(file, f"DataSetInfo/Channel {at}") for at in range(count)]
         names = tuple(_said(info, "Name") or "" for info in infos)
         picked, label = choose_channel(channel, "tczyx", (frames, count), names if all(names) else (), path)
-        found, notes = source(path, _dataset(path, file, 0, picked))
+        found, notes = source(path, _first_volume(path, file, picked))
         shape = _image_shape(file, found, picked, path)
         voxel, times = _voxel_um(file, shape), _times(file, frames)
         attrs = _attrs(file, infos[picked], names)
-    if frames > 1 and times is None:
-        notes += (MissingMetadataWarning(f"{path} has time points without dates: set dt_s="),)
     letters = require_axes(axes, 4, str(path)) if axes else "tzyx"
-    image = ImarisChannel(str(path), picked, (frames, *shape), found.stored, modified_ns(path))
+    name = (f"{_LEVEL}/TimePoint ", 1, f"/Channel {picked}/Data")
+    image = Hdf5Series(str(path), *name, range(frames), (frames, *shape), found.stored, modified_ns(path))
     return Opened(lazy(image, letters, chunks), voxel_um=voxel, t_s=times, channel=label, attrs=attrs, notes=notes)
 
 
@@ -134,12 +76,13 @@ def _count(group: Any, kind: str) -> int:
     return next(at for at in range(len(names) + 1) if f"{kind} {at}" not in names)
 
 
-def _dataset(path: Path, file: h5py.File, frame: int, channel: int) -> h5py.Dataset:
+def _first_volume(path: Path, file: h5py.File, channel: int) -> h5py.Dataset:
     import h5py
 
-    found = follow(file, _data_name(frame, channel), strict=True)
+    name = f"{_LEVEL}/TimePoint 0/Channel {channel}/Data"
+    found = follow(file, name, strict=True)
     if not isinstance(found, h5py.Dataset) or found.shape is None or len(found.shape) != 3:
-        raise NiddlError(f"{path} has no volume {_data_name(frame, channel)}; it is damaged or cut short")
+        raise NiddlError(f"{path} has no volume {name}; it is damaged or cut short")
     return found
 
 

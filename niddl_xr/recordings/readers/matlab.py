@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from niddl_xr.recordings.readers import Opened, Reader
+from niddl_xr.recordings.readers._frames import Stored
 from niddl_xr.recordings.readers._lazy import DAMAGE, choose_channel, damage_named, lazy, modified_ns, require_axes
 from niddl_xr.schema import MissingMetadataWarning, NiddlError
 
@@ -30,7 +31,7 @@ _WRITTEN = {3: "yxt", 4: "yxzt"}
 
 
 @dataclass(frozen=True)
-class MatlabVariable:
+class MatlabVariable(Stored):
     """A variable by the path of its file and its name; read as a whole, and kept until another one is read."""
 
     path: str
@@ -38,11 +39,6 @@ class MatlabVariable:
     shape: tuple[int, ...]
     stored: str
     modified_ns: int
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the variable in MATLAB."""
-        return np.dtype(self.stored)
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
         values = _load(self.path, self.name, self.modified_ns)

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from niddl_xr.recordings.readers import Opened, Reader
-from niddl_xr.recordings.readers._lazy import DAMAGE, choose_channel, damage_named, lazy, modified_ns, native
+from niddl_xr.recordings.readers._frames import Stored, compact, numbered, ranges_of, require_usual
+from niddl_xr.recordings.readers._lazy import DAMAGE, choose_channel, damage_named, lazy, modified_ns
 from niddl_xr.recordings.readers._nd2_chunks import TIMESTAMP_BYTES, Chunks, chunk, chunks_of, enter
 from niddl_xr.recordings.readers._nd2_metadata import Facts, exposure, facts_of
 from niddl_xr.schema import NiddlError
@@ -34,7 +35,7 @@ _PLANES_ANNOUNCED = 1_000_000  # and four times those that are there: a longer t
 
 
 @dataclass(frozen=True)
-class Nd2Planes:
+class Nd2Planes(Stored):
     """The planes of one position as (t, z, y, x, c); the file is opened for every read and closed after it.
 
     Plane (t, z) is number ``first + frames[t] + z * z_step`` of the file.
@@ -50,13 +51,8 @@ class Nd2Planes:
     stored: str
     packed: bool
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype in the byte order of this machine."""
-        return native(self.stored)
-
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        times, planes, rows, *page = (range(*part.indices(size)) for part, size in zip(key, self.shape, strict=True))
+        times, planes, rows, *page = ranges_of(key, self.shape)
         columns, components = (slice(part.start, part.stop, part.step) for part in page)
         result = np.empty((len(times), len(planes), len(rows), *(len(part) for part in page)), dtype=self.dtype)
         if not result.size:
@@ -131,10 +127,7 @@ def read(
         For a damaged file, ND2 based on JPEG 2000, lossy compression, loops other than time, z and position, several
         positions or channels without a choice, and missing planes.
     """
-    if axes is not None:
-        raise NiddlError(f"{path} states its axes: leave out axes={axes!r}")
-    if gaps not in ("error", "skip"):
-        raise NiddlError(f"expected gaps='error' or 'skip', got {gaps!r}")
+    require_usual(path, axes, gaps)
     with path.open("rb") as file:
         if file.read(len(_LEGACY)) == _LEGACY:
             raise NiddlError(
@@ -142,7 +135,7 @@ def read(
                 "save it again with a newer NIS-Elements, or as OME-TIFF with Bio-Formats"
             )
     stamp = modified_ns(path)
-    kinds = (*DAMAGE, AttributeError, NameError)  # the last two are what the library makes of missing values
+    kinds = (*DAMAGE, LookupError, AttributeError, NameError)  # what the library makes of missing values
     with damage_named(f"{path} is not an ND2 that can be read", kinds), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the library; what matters is checked here
         table = chunks_of(str(path), stamp)
@@ -156,14 +149,10 @@ def read(
     z_step = steps["z"][0] if steps["z"] else 0
     shape = (len(starts), sizes["z"], facts.height, facts.width, facts.components)
     source = Nd2Planes(
-        str(path), stamp, _short(starts), first, z_step, shape, facts.row_bytes, facts.stored, facts.packed
+        str(path), stamp, compact(starts), first, z_step, shape, facts.row_bytes, facts.stored, facts.packed
     )
     times = _times(path, table, first + starts)
-    notes: tuple[UserWarning, ...] = ()
-    if len(kept) < sizes["t"]:
-        notes = (UserWarning(f"{path} lacks {sizes['t'] - len(kept)} of {sizes['t']} frames; t keeps the others'"),)
-    if times is None and notes and facts.period_s:
-        times = kept * facts.period_s
+    coords, notes = numbered(path, kept, sizes["t"])
     described = facts.channels[number * len(facts.channels) // facts.components]
     extra: dict[str, Any] = {name: peak for name, peak in described.peaks.items() if peak}
     if len(names) > 1:
@@ -174,6 +163,7 @@ def read(
         dt_s=None if times is not None else facts.period_s,
         t_s=times,
         channel=label,
+        coords=coords,
         attrs={**facts.attrs, **exposure(path, table), **extra},
         notes=notes,
     )
@@ -238,13 +228,6 @@ def _frames(
     if not len(whole):
         raise NiddlError(f"{path} has no frame with all its {sizes['z']} planes")
     return starts[whole], whole
-
-
-def _short(starts: np.ndarray) -> Sequence[int]:
-    """Return numbers as a range where they are one, so that a graph of many frames is small."""
-    step = int(starts[1] - starts[0]) if len(starts) > 1 else 1
-    regular = range(int(starts[0]), int(starts[0]) + step * len(starts), step)
-    return regular if np.array_equal(regular, starts) else starts.tolist()
 
 
 def _times(path: Path, table: Chunks, first_planes: np.ndarray) -> np.ndarray | None:

@@ -13,7 +13,6 @@ import numpy as np
 from niddl_xr.recordings.readers import Opened, Reader
 from niddl_xr.recordings.readers._chunked import lazy_chunked
 from niddl_xr.recordings.readers._hdf5 import (
-    LOCK,
     MOST_LISTED,
     attribute,
     follow,
@@ -23,10 +22,11 @@ from niddl_xr.recordings.readers._hdf5 import (
     number,
     numbers,
     opened,
+    root_has,
     small,
     source,
 )
-from niddl_xr.recordings.readers._lazy import DAMAGE, choose_channel, require_axes
+from niddl_xr.recordings.readers._lazy import choose_channel, require_axes
 from niddl_xr.recordings.readers._nwb_metadata import PLANES, Stated, kind_of, leaf, of_channel, stated_of
 from niddl_xr.schema import MissingMetadataWarning, NiddlError
 
@@ -58,17 +58,7 @@ class _Series:
 
 def recognises_file(path: Path, head: bytes) -> bool:
     """Say whether a file is HDF5 and calls itself NWB, by its version (2.x or 1.0.x) or its suffix."""
-    if not is_hdf5(head):
-        return False
-    if path.suffix.lower() == ".nwb":
-        return True
-    import h5py
-
-    try:
-        with LOCK, h5py.File(path) as file:
-            return "nwb_version" in file.attrs or "nwb_version" in file
-    except DAMAGE:
-        return False  # the general reader of HDF5 says what is wrong
+    return (is_hdf5(head) and path.suffix.lower() == ".nwb") or root_has(path, head, "nwb_version")
 
 
 def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any, series: str | None = None) -> Opened:
@@ -135,6 +125,7 @@ def _choose(path: Path, file: h5py.File, name: str | None) -> _Series:
             raise NiddlError(f"{path} has {len(named)} image series {name!r}; its image series: {listed}")
         found = named
     movies = [item for item in found if item.kind != _VOLUME] or found
+    movies = [item for item in movies if not item.external] or movies
     if not movies:
         raise NiddlError(f"{path} holds no movie, no series of images; its time series: {_time_series(file)}")
     if len(movies) > 1:
@@ -234,11 +225,11 @@ def _pixels(group: h5py.Group, stated: Stated) -> list[int]:
     """Return the number of pixels along x, y (and z) that the file states; empty where it does not."""
     dimension = numbers(small(follow(group, "dimension")))
     if len(dimension) in (2, 3):
-        return [round(size) for size in dimension]
+        return [*(round(size) for size in dimension), 1][:3]
     extent = numbers(small(follow(group, "field_of_view")))
     spacing = [stated.voxel_um.get(dim, 0.0) for dim in "xyz"]
     if len(extent) in (2, 3) and all(spacing[: len(extent)]):
-        return [round(size * 1e6 / step) for size, step in zip(extent, spacing, strict=False)]
+        return [*(round(size * 1e6 / step) for size, step in zip(extent, spacing, strict=False)), 1][:3]
     return []
 
 
@@ -250,11 +241,11 @@ def _times(
 
     stamps = follow(group, "timestamps")
     if isinstance(stamps, h5py.Dataset):
-        if stamps.shape != (frames,):
+        if stamps.size != frames or max(stamps.shape, default=0) != frames:  # MATLAB may write a row or a column
             text_ = f"{group.name} of {path} has {frames} frames, but timestamps of shape {stamps.shape}: set dt_s="
             return None, None, (MissingMetadataWarning(text_),)
         source(path, stamps)
-        times = np.asarray(stamps[()], dtype=float)
+        times = np.asarray(stamps[()], dtype=float).ravel()
         if not np.all(np.isfinite(times)):
             text_ = f"{group.name} of {path} has timestamps that are no numbers: set dt_s="
             return None, None, (MissingMetadataWarning(text_),)

@@ -5,9 +5,7 @@ Layout: Norpix, "StreamPix sequence file format": header of 1024 bytes, 8192 fro
 
 from __future__ import annotations
 
-import math
 import struct
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,60 +13,17 @@ from typing import Any
 import numpy as np
 
 from niddl_xr.recordings.readers import Opened, Reader
-from niddl_xr.recordings.readers._lazy import choose_channel, damage_named, lazy, modified_ns, native
+from niddl_xr.recordings.readers._frames import SpacedFrames, require_usual
+from niddl_xr.recordings.readers._lazy import choose_channel, lazy, modified_ns
 from niddl_xr.schema import NiddlError
 
 READER = Reader(
     "SEQ of Norpix' StreamPix", suffixes=(".seq",), magic=(b"\xed\xfe\x00\x00N\x00o\x00r\x00p\x00i\x00x\x00",)
 )
-_HEAD = struct.Struct("<ii")  # version, bytes of the header, after 28 bytes
 _IMAGE = struct.Struct("<9Id")  # of an image, after 548 bytes: sizes, format, number of frames, stride, frames per s
-_TIME = struct.Struct("<IHH")  # s since 1970, ms, µs
+_TIME = np.dtype([("s", "<u4"), ("ms", "<u2"), ("us", "<u2")])  # since 1970
 _MONO, _COLOUR = 100, 200
 _FORMATS = {1: "PNG", 2: "PNG", 101: "a colour mosaic", 102: "JPEG", 103: "JPEG of a colour mosaic", 201: "JPEG"}
-
-
-@dataclass(frozen=True)
-class SpacedFrames:
-    """Frames that lie in a file ``stride`` bytes apart, as (t, y, x) or (t, y, x, component)."""
-
-    path: str
-    offset: int
-    stride: int
-    shape: tuple[int, ...]
-    stored: str  # dtype with its byte order, as numpy writes it
-    modified_ns: int
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype in the byte order of this machine."""
-        return native(self.stored)
-
-    @property
-    def end(self) -> int:
-        """Bytes from the start of the file to the end of the last frame."""
-        return self.offset + (self.shape[0] - 1) * self.stride + self._row_bytes * self.shape[1]
-
-    @property
-    def _row_bytes(self) -> int:
-        return math.prod(self.shape[2:]) * np.dtype(self.stored).itemsize
-
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        frames, rows = (range(*part.indices(size)) for part, size in zip(key[:2], self.shape[:2], strict=True))
-        page = [range(*part.indices(size)) for part, size in zip(key[2:], self.shape[2:], strict=True)]
-        result = np.empty((len(frames), len(rows), *(len(part) for part in page)), dtype=self.dtype)
-        if not result.size:
-            return result
-        wanted = (rows[-1] + 1 - rows[0]) * self._row_bytes
-        with damage_named(f"{self.path} could not be read", (OSError,)), open(self.path, "rb") as file:
-            for row, frame in enumerate(frames):
-                file.seek(self.offset + frame * self.stride + rows[0] * self._row_bytes)
-                data = file.read(wanted)
-                if len(data) < wanted:
-                    raise NiddlError(f"frame {frame} of {self.path} is cut short; copy it again from its origin")
-                values = np.frombuffer(data, self.stored).reshape(-1, *self.shape[2:])
-                result[row] = values[(slice(None, None, rows.step), *key[2:])]
-        return result
 
 
 def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any) -> Opened:
@@ -94,16 +49,15 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
     NiddlError
         For a damaged file, one that is cut short, and compressed frames.
     """
-    if axes not in (None, "tyx", "tyxc"):
-        raise NiddlError(f"{path} states its axes: leave out axes={axes!r}")
+    require_usual(path, axes, known=("tyx", "tyxc"))
     stamp, size = modified_ns(path), path.stat().st_size
     with path.open("rb") as file:
         head = file.read(1024)
     if len(head) < 1024:
         raise NiddlError(f"{path} is cut short: its header has 1024 bytes, but the file has {size}; copy it again")
-    version, header_bytes = _HEAD.unpack_from(head, 28)
+    version = int.from_bytes(head[28:32], "little")
     width, height, bits, true_bits, frame_bytes, kind, count, _, stride, rate = _IMAGE.unpack_from(head, 548)
-    offset = 8192 if version >= 5 else max(1024, header_bytes)
+    offset = 8192 if version >= 5 else 1024
     if kind not in (_MONO, _COLOUR):
         raise NiddlError(f"{path} holds {_FORMATS.get(kind, f'images of format {kind}')}; expected raw frames")
     components = 3 if kind == _COLOUR else 1
@@ -123,7 +77,7 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
             f"file has {size}; copy it again"
         )
     number, label = choose_channel(channel, "c", (components,), ("blue", "green", "red")[:components], path)
-    times = _times(path, source, frame_bytes) if stride >= frame_bytes + _TIME.size else np.empty(0)
+    times = _times(source, frame_bytes) if stride >= frame_bytes + _TIME.itemsize else np.empty(0)
     increasing = len(times) > 1 and bool(np.all(np.diff(times) > 0))
     attrs: dict[str, Any] = {"bit_depth": true_bits} if 0 < true_bits <= 8 * itemsize else {}
     if len(times) and times[0] > 0:
@@ -137,15 +91,7 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
     )
 
 
-def _times(path: Path, source: SpacedFrames, frame_bytes: int) -> np.ndarray:
+def _times(source: SpacedFrames, frame_bytes: int) -> np.ndarray:
     """Return the times in s since 1970 that follow every frame; empty where the last one is cut off."""
-    times = np.empty(source.shape[0])
-    with path.open("rb") as file:
-        for frame in range(len(times)):
-            file.seek(source.offset + frame * source.stride + frame_bytes)
-            data = file.read(_TIME.size)
-            if len(data) < _TIME.size:
-                return np.empty(0)
-            seconds, milliseconds, microseconds = _TIME.unpack(data)
-            times[frame] = seconds + milliseconds * 1e-3 + microseconds * 1e-6
-    return times
+    stamps = source.beside(frame_bytes, _TIME)
+    return np.asarray(stamps["s"] + stamps["ms"] * 1e-3 + stamps["us"] * 1e-6)

@@ -9,13 +9,13 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from xml.etree.ElementTree import ParseError, fromstring
 
 import numpy as np
 
 from niddl_xr.recordings.readers import Opened, Reader
+from niddl_xr.recordings.readers._frames import SpacedFrames, require_usual
 from niddl_xr.recordings.readers._lazy import choose_channel, damage_named, lazy, modified_ns
-from niddl_xr.recordings.readers.seq import SpacedFrames
+from niddl_xr.recordings.readers._xml import parse_xml
 from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
     NiddlError
         For a damaged file, one that is cut short, and several regions of interest.
     """
-    if axes not in (None, "tyx"):
-        raise NiddlError(f"{path} states its axes: leave out axes={axes!r}")
+    require_usual(path, axes, known=("tyx",))
     stamp, size = modified_ns(path), path.stat().st_size
     with path.open("rb") as file, damage_named(f"{path} is not an SPE that can be read"):
         head = file.read(_HEADER_BYTES)
@@ -89,7 +88,7 @@ def read(path: Path, *, axes: str | None, channel: int | str | None, chunks: Any
                 f"{path} is cut short: its frames (t, y, x) {layout.shape} {layout.stored} end at byte {source.end}, "
                 f"but the file has {size}; copy it again"
             )
-        times = _times(file, source, layout.times, size)
+        times = _times(source, layout.times)
     choose_channel(channel, "tyx", layout.shape, (), path)
     return Opened(lazy(source, "tyx", chunks), t_s=times, attrs=layout.attrs)
 
@@ -135,13 +134,7 @@ def _from_footer(path: Path, file: BinaryIO, footer: int, size: int) -> Layout:
     if footer > size:
         raise NiddlError(f"{path} is cut short: its XML should begin at byte {footer}, but the file has {size}")
     file.seek(footer)
-    text = file.read()
-    if b"<!DOCTYPE" in text:
-        raise NiddlError(f"the XML of {path} defines entities: refused")
-    try:
-        root = fromstring(text.rstrip(b"\0"))
-    except ParseError as error:
-        raise NiddlError(f"the XML of {path} is damaged: {error}; copy it again from its origin") from error
+    root = parse_xml(file.read(), f"the XML of {path}")
     frame = root.find(f"{_XML}DataFormat/{_XML}DataBlock[@type='Frame']")
     regions = [] if frame is None else frame.findall(f"{_XML}DataBlock[@type='Region']")
     if frame is None or len(regions) != 1:
@@ -175,12 +168,10 @@ def _time_stamp(root: Element, frame_bytes: int) -> tuple[int, float] | None:
     return None
 
 
-def _times(file: BinaryIO, source: SpacedFrames, stamp: tuple[int, float] | None, size: int) -> np.ndarray | None:
+def _times(source: SpacedFrames, stamp: tuple[int, float] | None) -> np.ndarray | None:
     """Return the time stamps of all frames in s, None where there are none that increase."""
-    if stamp is None or source.offset + (source.shape[0] - 1) * source.stride + stamp[0] + 8 > size:
+    if stamp is None:
         return None
-    times = np.empty(source.shape[0])
-    for frame in range(len(times)):
-        file.seek(source.offset + frame * source.stride + stamp[0])
-        times[frame] = int.from_bytes(file.read(8), "little", signed=True) / stamp[1]
+    place, ticks_a_second = stamp
+    times = source.beside(place, np.dtype("<i8")) / ticks_a_second
     return times if len(times) > 1 and np.all(np.diff(times) > 0) else None

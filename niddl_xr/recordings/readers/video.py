@@ -17,6 +17,7 @@ import numpy as np
 
 from niddl_xr.chunking import CHUNK_BYTES
 from niddl_xr.recordings.readers import Opened, Reader
+from niddl_xr.recordings.readers._frames import require_usual
 from niddl_xr.recordings.readers._lazy import choose_channel, damage_named, lazy, modified_ns, native
 from niddl_xr.recordings.readers._movie import Index, damage_of_movie_named, decoder_of, index_of, open_movie
 from niddl_xr.schema import NiddlError
@@ -170,10 +171,7 @@ def read(
     NiddlError
         For a damaged movie, one without pictures, several colours without a choice, and frames that are missing.
     """
-    if axes not in (None, "tyx"):
-        raise NiddlError(f"{path} states its axes: leave out axes={axes!r}")
-    if gaps not in ("error", "skip"):
-        raise NiddlError(f"expected gaps='error' or 'skip', got {gaps!r}")
+    require_usual(path, axes, gaps, known=("tyx",))
     folder = path if path.is_dir() else path.parent
     if camera is not None and not path.is_dir():
         raise NiddlError(f"camera= chooses among the movies of a folder; {path} is one movie: leave it out")

@@ -273,7 +273,7 @@ def _values_along(place: Place, group: zarr.Group, name: str, size: int) -> tupl
     """Return the coordinates along a dim that its group stores under the name of the dim, and their unit."""
     import zarr
 
-    array = group.get(name) if "/" not in name else None
+    array = group.get(name)
     if not isinstance(array, zarr.Array) or array.shape != (size,):
         return None, None
     return np.asarray(decodable(array, place)[:]), array.attrs.get("units")

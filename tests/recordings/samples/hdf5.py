@@ -146,6 +146,17 @@ def imaris(folder: Path) -> Path:
     return path
 
 
+def fiji(folder: Path) -> Path:
+    """A dataset (z, y, x) for every frame and channel, as Fiji's HDF5 plugin writes them."""
+    path = folder / "fiji.h5"
+    with h5py.File(path, "w") as file:
+        for frame, volumes in enumerate(counts(T, C, Z, Y, X)):
+            for channel, volume in enumerate(volumes):
+                made = file.create_dataset(f"t{frame}/channel{channel}", data=volume, compression="gzip")
+                made.attrs["element_size_um"] = np.array([2.0, 0.5, 0.25])
+    return path
+
+
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     "plain": plain,
     "chunked": chunked,
@@ -157,9 +168,11 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
     "matlab73": matlab73,
     "matlab5": matlab5,
     "imaris": imaris,
+    "fiji": fiji,
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "sima": {"channel": "red"},
     "ilastik": {"channel": 1},
     "imaris": {"channel": "RFP"},
+    "fiji": {"channel": 1},
 }
