@@ -11,13 +11,8 @@ import pytest
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "demo.ipynb"
 PARAMETERS = {
     "recording_path": None,
+    "opening": {},
     "out": "demo",
-    "axes": None,
-    "dataset": None,
-    "channel": None,
-    "voxel_um": None,
-    "gaps": None,
-    "dt_s": None,
     "training_seconds": 60,
     "seed": 0,
 }

@@ -162,7 +162,6 @@ def in_a_fork(function: Callable[..., str], *arguments: Any, time_s: int = 0) ->
     This process itself never opens a file: threads of a library would not live on in a fork, their locks would.
     """
     reading, writing = os.pipe()
-    before = resident()
     child = os.fork()
     if child == 0:
         os.close(reading)
@@ -171,14 +170,16 @@ def in_a_fork(function: Callable[..., str], *arguments: Any, time_s: int = 0) ->
         resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
         try:
             with os.fdopen(writing, "wb") as pipe:
+                pipe.write(f"{resident()}\n".encode())  # less than the parent's: pages of files are not there yet
+                pipe.flush()
                 pipe.write(function(*arguments).encode())
         finally:  # whatever happens, this copy of the process ends here
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        message = pipe.read().decode(errors="replace")
+        before, _, message = pipe.read().decode(errors="replace").partition("\n")
     _, status, used = os.wait4(child, 0)
-    return message, status, used.ru_maxrss * 1024 - before
+    return message, status, used.ru_maxrss * 1024 - int(before)
 
 
 def forked(path: Path, options: dict[str, Any], whole: list[str], cut: bool, bytes_on_disk: int) -> str:
