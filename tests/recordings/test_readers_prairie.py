@@ -203,3 +203,17 @@ def test_a_folder_of_two_recordings(folder):
     with pytest.raises(nx.NiddlError, match=r"found 2 \(one\.xml, two\.xml\): open one"):
         nx.open_recording(folder)
     np.testing.assert_array_equal(nx.open_recording(folder / "two.xml").values[:, 0], samples.counts(7, Y, X))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'encoding="utf-8"', b'encoding="utf-18"'), (b"<PVScan", b"<!DOCTYPE a><PVScan")]
+)
+def test_an_unknown_encoding_and_a_document_type_are_refused(tmp_path, old, new):
+    path = samples.SAMPLES["prairie movie"](tmp_path)
+    content = path.read_bytes()
+    if old not in content:
+        content = b'<?xml version="1.0" encoding="utf-8"?>' + content.split(b"?>", 1)[-1]
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(nx.NiddlError, match=r"no XML that can be read: unknown encoding|is no PVScan of Prairie View"):
+        nx.open_recording(path)

@@ -163,6 +163,12 @@ def test_fields_of_view(tmp_path):
     assert nx.open_recording(several, channel=0).x.attrs["units"] == "pixel"
 
 
+@pytest.mark.parametrize(("places", "unit"), [("[0 4.5 9]", "µm"), ("[9 4.5 0]", "µm"), ("[0 4.5 30]", "pixel")])
+def test_slices_at_places_of_a_list(tmp_path, places, unit):
+    path = write(tmp_path / "a.tif", samples.scanimage_pages(), {"SI.hStackManager.zs": places}, channels=C)
+    assert nx.open_recording(path, channel=0).z.attrs["units"] == unit
+
+
 @pytest.mark.parametrize("prefix", ["scanimage.SI.", "scanimage.SI4.", "scanimage.SI5."])
 def test_settings_in_the_description_as_before_2016(tmp_path, prefix):
     if prefix == "scanimage.SI.":

@@ -145,6 +145,26 @@ def test_ome_times_of_planes(tmp_path, counts):
     np.testing.assert_allclose(nx.open_recording(tmp_path / "a.ome.tif").t, times)
 
 
+@pytest.mark.parametrize("times", [[5, 5.1, 5.2, 5.3, 5.4], [0, 0.1, 0.25, 0.3, 0.4]])
+def test_ome_times_of_planes_go_before_the_interval(tmp_path, counts, times):
+    metadata = {"axes": "TYX", "TimeIncrement": 0.1, "Plane": {"DeltaT": times}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", counts(T, Y, X), metadata=metadata)
+    np.testing.assert_allclose(nx.open_recording(tmp_path / "a.ome.tif").t, times)
+
+
+@pytest.mark.parametrize("times", [[0.1 * frame for frame in range(T)], [7.0] * T])
+def test_ome_interval_where_times_of_planes_say_no_more(tmp_path, counts, times):
+    metadata = {"axes": "TYX", "TimeIncrement": 0.1, "Plane": {"DeltaT": times}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", counts(T, Y, X), metadata=metadata)
+    np.testing.assert_allclose(nx.open_recording(tmp_path / "a.ome.tif").t, 0.1 * np.arange(T))
+
+
+def test_a_cropped_recording_comes_back_with_its_times(tmp_path, counts):
+    recording = nx.from_numpy(counts(T, Y, X), dims="tyx", voxel_um=(None, 0.5, 0.25), dt_s=0.1)[2:]
+    nx.export(recording, tmp_path / "a.ome.tif")
+    np.testing.assert_allclose(nx.open_recording(tmp_path / "a.ome.tif").t, recording.t)
+
+
 def test_ome_of_several_files(tmp_path, counts):
     truth = counts(T, Y, X)
     identifiers = [f"urn:uuid:00000000-0000-0000-0000-00000000000{number}" for number in range(2)]
@@ -449,6 +469,47 @@ def test_pages_of_one_shape_and_many_compressions(tmp_path, counts):
     np.testing.assert_array_equal(nx.open_recording(tmp_path / "a.tif").values[:, 0], truth)
 
 
+@pytest.mark.parametrize(("one", "other"), [("uint8", "uint16"), ("uint16", "int16"), ("uint32", "float32")])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_colours_of_other_numbers_are_another_image(tmp_path, one, other, byteorder):
+    """What kind of number a colour is stands outside the directory, which is the same for both."""
+    images = [samples.counts(Y, X, 3, dtype=dtype) for dtype in (one, other)]
+    with tifffile.TiffWriter(tmp_path / "a.tif", byteorder=byteorder) as writer:
+        for image in (*images, images[0]):
+            writer.write(image, photometric="rgb", metadata=None)
+    for series, image in enumerate(images):
+        recording = nx.open_recording(tmp_path / "a.tif", series=series, channel="blue")
+        assert recording.dtype == image.dtype
+        assert recording.sizes["t"] == 2 - series
+        np.testing.assert_array_equal(recording.values[0, 0], image[..., 2])
+        np.testing.assert_array_equal(recording.values[-1, 0], image[..., 2])
+
+
+@pytest.mark.parametrize("compression", ["lzma", "png", "jpeg2000", "deflate", "packbits", "zstd"])
+@pytest.mark.parametrize("size", [(Y, X), (1, 1), (1, X), (40, 52)])
+def test_compressions_of_other_programs(tmp_path, compression, size):
+    truth = samples.counts(T, *size)
+    tifffile.imwrite(tmp_path / "a.tif", truth, compression=compression, metadata=None, photometric="minisblack")
+    np.testing.assert_array_equal(nx.open_recording(tmp_path / "a.tif").values[:, 0], truth)
+
+
+@pytest.mark.parametrize("frames", [1, T])
+def test_strips_in_an_order_of_their_own(tmp_path, counts, frames):
+    """The first strip of a page lies behind its second one."""
+    truth = counts(frames, 8, X)
+    tifffile.imwrite(tmp_path / "a.tif", truth, rowsperstrip=2, metadata=None, photometric="minisblack")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        for page in tif.pages:
+            (one, two, *_), size = page.dataoffsets, page.databytecounts[0]
+            content[one : one + size], content[two : two + size] = content[two : two + size], content[one : one + size]
+            struct.pack_into("<II", content, page.tags["StripOffsets"].valueoffset, two, one)
+    (tmp_path / "a.tif").write_bytes(content)
+    recording = nx.open_recording(tmp_path / "a.tif")
+    np.testing.assert_array_equal(recording.values[:, 0], truth)
+    np.testing.assert_array_equal(recording[-1, 0, 1:4].values, truth[-1, 1:4])
+
+
 def test_pages_of_two_shapes_with_the_same_tags(tmp_path):
     planes = [*samples.counts(2, Y, X), *samples.counts(3, X, Y)]
     path = samples.write_tiff(tmp_path / "a.tif", planes)
@@ -653,6 +714,26 @@ def test_imagej_playing_speed_is_no_frame_rate(tmp_path):
     assert (float(recording.y[1]), float(recording.x[1])) == (0.5, 0.25)
 
 
+@pytest.mark.parametrize(
+    ("stated", "depth_um"),
+    [("spacing=-1.5", 1.5), ("spacing=1500\nzunit=nm", 1.5), ("spacing=1.5\nzunit=pixel", None), ("spacing=0", None)],
+)
+def test_imagej_depth(tmp_path, stated, depth_um):
+    text = f"ImageJ=1.54f\nimages={Z}\nslices={Z}\nunit=micron\n{stated}\n"
+    tags = {282: (samples.RATIONAL, (4, 1)), 283: (samples.RATIONAL, (2, 1))}
+    path = samples.write_tiff(tmp_path / "a.tif", samples.counts(Z, Y, X), descriptions=[text], tags=tags)
+    recording = nx.open_recording(path)
+    assert [float(recording[dim][1]) for dim in "zyx"] == [depth_um or 1, 0.5, 0.25]
+    assert recording.z.attrs["units"] == ("µm" if depth_um else "pixel")
+
+
+def test_of_many_channels_some_are_listed(tmp_path):
+    text = "ImageJ=1.54f\nimages=300\nchannels=300\n"
+    path = samples.write_tiff(tmp_path / "a.tif", samples.counts(300, Y, X), descriptions=[text])
+    with pytest.raises(nx.NiddlError, match=r"has 300 channels: 0, 1, .*, 19, \.\.\.; choose one"):
+        nx.open_recording(path)
+
+
 @pytest.mark.parametrize("order", ["czt", "zct", "tzc"])
 def test_imagej_orders(tmp_path, order):
     text = f"ImageJ=1.53t\nimages={T * Z * C}\nchannels={C}\nslices={Z}\nframes={T}\nhyperstack=true\norder={order}\n"
@@ -690,6 +771,20 @@ def test_lsm_and_stk_state_time_and_voxels(tmp_path):
         assert tif.stk_metadata["CalibrationUnits"] == "um"
 
 
+def test_stk_without_distances_is_a_movie_past_midnight(tmp_path):
+    path = samples.stk(tmp_path)
+    content = bytearray(path.read_bytes())
+    place = struct.unpack_from("<I", content, directory_field(content, "<", 33629, 8))[0]
+    days_ms = [(2_461_000, 86_399_000), (2_461_000, 86_399_500), (2_461_001, 0)]
+    for plane, (day, ms) in enumerate(days_ms):
+        struct.pack_into("<6I", content, place + 24 * plane, 0, 1, day, ms, day, ms)
+    path.write_bytes(content)
+    movie = nx.open_recording(path)
+    np.testing.assert_array_equal(movie.values[:, 0], samples.counts(samples.Z, samples.Y, samples.X))
+    np.testing.assert_allclose(movie.t, [0, 0.5, 1.0])
+    assert movie.t.attrs["units"] == "s"
+
+
 def directory_field(content, order, code, part):
     """Return where a part of a tag (0 code, 2 type, 4 count, 8 value) of the first page stands in a classic TIFF."""
     place = struct.unpack_from(f"{order}I", content, 4)[0]
@@ -707,7 +802,9 @@ def directory_field(content, order, code, part):
         (277, 8, "H", 60_000, "ends at byte|cannot hold|fewer|offsets"),
         (258, 8, "H", 77, r"numbers of \[77\] bits"),
         (259, 8, "H", 7777, r"has compression 7777 \(unknown\), which is not read"),
-        (259, 8, "H", 34925, r"has compression 34925 \(LZMA\), which is not read"),
+        (259, 8, "H", 34887, r"has compression 34887 \(LERC\), which is not read"),
+        (259, 8, "H", 34925, r"plane 0 of .* could not be read"),
+        (259, 8, "H", 34933, r"page 0 of .* holds no PNG"),
         (273, 8, "I", 2**32 - 1, "ends at byte"),
         (273, 4, "I", 2**32 - 1, "tag 273 .* has 4294967295 values"),
         (279, 8, "I", 5, "fewer|cannot hold"),
@@ -739,6 +836,27 @@ def test_a_list_of_pages_in_a_circle_is_found(tmp_path):
     path.write_bytes(content)
     with pytest.raises(nx.NiddlError, match=r"pages of .*a\.tif runs in a circle after page 1"):
         nx.open_recording(path)
+
+
+def test_a_png_that_says_it_is_larger_is_not_decoded(tmp_path, counts):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, counts(1, Y, X), compression="png", metadata=None, photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">II", content, content.index(b"IHDR") + 4, 60_000, 60_000)
+    path.write_bytes(content)
+    with pytest.raises(nx.NiddlError, match=r"holds 60000×60000 pixels in a strip"):
+        nx.open_recording(path).compute(scheduler="sync")
+
+
+def test_an_lzma_that_goes_on_is_read_up_to_its_strip(tmp_path):
+    """As much as the page holds is decoded of it, not the 64 MB that it could give."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((16, 16), "uint8"), compression="lzma", metadata=None, photometric="minisblack")
+    content, long = bytearray(path.read_bytes()), imagecodecs.lzma_encode(bytes(2**26))
+    struct.pack_into("<I", content, directory_field(content, "<", 273, 8), len(content))
+    struct.pack_into("<HII", content, directory_field(content, "<", 279, 2), 4, 1, len(long))
+    path.write_bytes(content + long)
+    assert nx.open_recording(path).values.shape == (1, 1, 16, 16)
 
 
 def test_a_jpeg_that_says_it_is_larger_is_not_decoded(tmp_path):

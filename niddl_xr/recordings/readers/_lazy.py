@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import dask.array as da
 
 LETTERS = "tzcyx"
+LISTED = 20  # channels in a message
 FILES_A_BLOCK = 64  # opening a file costs more than reading a small plane
 DAMAGE = (  # what libraries raise for a file whose bytes make no sense
-    *(OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, EOFError),
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError),
     *(ArithmeticError, AssertionError, MemoryError, struct.error, zlib.error),
 )
 _PAGE_READERS = {"tiff": "niddl_xr.recordings.readers._tiff_pages", "png": "niddl_xr.recordings.readers.planes"}
@@ -222,7 +223,8 @@ def choose_channel(
     """Return the number of the channel that the caller wants, and what to call it (None where there is only one)."""
     count = shape[axes.index("c")] if "c" in axes else 1
     names = names if len(names) == count else ()
-    listed = ", ".join(f"{number} ({name})" for number, name in enumerate(names)) or ", ".join(map(str, range(count)))
+    labels = [f"{number} ({names[number]})" if names else str(number) for number in range(min(count, LISTED))]
+    listed = ", ".join([*labels, "..."] if count > LISTED else labels)
     if channel is None and count > 1:
         raise NiddlError(f"{where} has {count} channels: {listed}; choose one with channel=")
     named = str(channel)  # 488 may be a name, where there are fewer channels

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from niddl_xr.recordings.readers._units import s_per, um_per
+from niddl_xr.recordings.readers._xml import declares_entities
 from niddl_xr.schema import NiddlError
 
 Attributes = dict[str, str]
@@ -77,14 +78,14 @@ def parse(xml: str | bytes, where: str) -> Document:
     NiddlError
         For a document type (OME needs none, and its entities may expand without end), and sizes that are no numbers.
     """
-    if (b"<!DOCTYPE" if isinstance(xml, bytes) else "<!DOCTYPE") in xml:  # type: ignore[operator]
+    if declares_entities(xml if isinstance(xml, bytes) else xml.encode(errors="replace")):
         raise NiddlError(f"the OME metadata of {where} declare a document type, which OME does not need")
     collector = _Collector()
     parser = ElementTree.XMLParser(target=collector)
     try:
         parser.feed(xml)
         parser.close()
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last is about its encoding
         raise UnreadableMetadata(f"the OME metadata of {where} cannot be read ({error})") from error
     images = tuple(_image(raw, collector, where) for raw in collector.images)
     return Document(collector.root.get("UUID", ""), images, collector.binary_only.get("MetadataFile", ""))
@@ -198,6 +199,7 @@ def _image(raw: _Raw, document: _Collector, where: str) -> Image:
         raise NiddlError(f"{where} has channels of different numbers of samples, {samples}, which are not read")
     together = samples[0] if samples and sizes["C"] % samples[0] == 0 else 1
     interval = number(pixels.get("TimeIncrement")) * (s_per(pixels.get("TimeIncrementUnit", "s")) or 0)
+    times = _times(raw.times, sizes["T"])
     names = tuple(item.get("Name", "") for item in raw.channels)
     return Image(
         {**sizes, "C": sizes["C"] // together},
@@ -206,7 +208,7 @@ def _image(raw: _Raw, document: _Collector, where: str) -> Image:
         tuple(_block(found, uuids, where) for found, uuids in raw.blocks),
         _voxel(pixels),
         interval or None,
-        None if interval else _times(raw.times, sizes["T"]),
+        None if _counts_on(times, interval) else times,
         names if all(names) else (),
         _attrs(raw, document),
         tuple(_channel_attrs(item) for item in raw.channels),
@@ -256,6 +258,13 @@ def _times(stated: Mapping[int, tuple[str, str]], count: int) -> np.ndarray | No
     except ValueError:
         return None
     return times if np.all(np.isfinite(times)) and np.all(np.diff(times) > 0) else None
+
+
+def _counts_on(times: np.ndarray | None, interval: float) -> bool:
+    """Say whether times are those that the interval gives from 0 on; times that are stated go before it otherwise."""
+    if times is None or not interval:
+        return False
+    return bool(np.all(np.abs(times - interval * np.arange(len(times))) <= interval / 1000))
 
 
 def _attrs(raw: _Raw, document: _Collector) -> dict[str, Any]:

@@ -112,7 +112,10 @@ class _Files:
             )
         axes, shape = squeezed(image.leading, lead, page)
         if axes.count("c") > 1:
-            raise NiddlError(f"{self.path} has {image.sizes['C']} channels of {image.samples} colours each, not read")
+            raise NiddlError(
+                f"{self.path} has {image.sizes['C']} channels of {image.samples} colours each, "
+                "which a recording cannot have: save every channel as a file of its own"
+            )
         layout = Layout(
             axes,
             shape,

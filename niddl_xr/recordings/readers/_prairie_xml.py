@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from niddl_xr.recordings.readers import HEAD_BYTES
 from niddl_xr.recordings.readers._lazy import damage_named
+from niddl_xr.recordings.readers._xml import declares_entities
 from niddl_xr.schema import NiddlError
 
 MARK = b"<PVScan"
@@ -146,14 +147,14 @@ def parse(path: Path) -> Scan:
     """
     with damage_named(f"{path} could not be read"):
         content = path.read_bytes()
-    if b"<!DOCTYPE" in content or MARK not in content[:HEAD_BYTES]:
+    if declares_entities(content) or MARK not in content[:HEAD_BYTES]:
         raise NiddlError(f"{path} is no PVScan of Prairie View; open the XML that has the name of its folder")
     collector = _Collector(path)
     parser = ElementTree.XMLParser(target=collector)
     try:
         parser.feed(content)
         parser.close()
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last is about its encoding
         if isinstance(error, NiddlError):
             raise
         raise NiddlError(f"{path} is no XML that can be read: {error}; copy it again from its origin") from error

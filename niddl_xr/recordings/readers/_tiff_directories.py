@@ -15,6 +15,8 @@ from niddl_xr.recordings.readers._tiff_tags import REMEDY, SIZES, Header, Tags, 
 from niddl_xr.schema import NiddlError
 
 _REDUCED = 254
+_NUMBERS = (258, 339)  # bits and format of the numbers, one a colour: of colours they stand elsewhere in the file
+_COLOURS = 16  # whose bits and format are compared
 _SIZES_BY_TYPE = np.array([float(SIZES.get(kind, 2**20)) for kind in range(20)])
 
 
@@ -64,7 +66,27 @@ class Directories:
             kinds[pages] = known.setdefault(_decoding_of(entries[0]), len(known))
             for row in np.flatnonzero(~alike).tolist():
                 kinds[pages[row]] = known.setdefault(_decoding_of(entries[row]), len(known))
-        return kinds
+        both = np.stack([kinds, *(self._elsewhere(code) for code in _NUMBERS)])
+        return np.asarray(np.unique(both, axis=1, return_inverse=True)[1]).ravel()
+
+    def _elsewhere(self, code: int) -> np.ndarray:
+        """Return a number for every page; pages of equal numbers agree in a tag that stands outside the directory."""
+        labels = np.zeros(len(self), int)
+        known: dict[bytes, int] = {}
+        with damage_named(f"{self.path} could not be read"), self.path.open("rb", buffering=0) as file:
+            for pages, entries in self.groups:
+                match = entries["code"] == code
+                has = match.any(axis=1)
+                found, place = entries[np.arange(len(pages)), match.argmax(axis=1)][has], pages[has]
+                outside = ~_is_inside(found)
+                read: dict[tuple[int, int], bytes] = {}
+                for page, tag in zip(place[outside].tolist(), found[outside].tolist(), strict=True):
+                    where = tag[3], SIZES.get(tag[1], 0) * min(tag[2], _COLOURS)
+                    if where not in read and where[0] < self.size:
+                        file.seek(where[0])
+                        read[where] = file.read(where[1])
+                    labels[page] = known.setdefault(read.get(where, b""), len(known) + 1)
+        return labels
 
     @cached_property
     def reduced(self) -> np.ndarray:

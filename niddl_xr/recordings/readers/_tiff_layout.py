@@ -306,15 +306,12 @@ def _count(text: str | None) -> int:
 
 def _imagej_units(stated: Mapping[str, str], tags: Tags) -> tuple[dict[str, float], float | None]:
     """Return voxel size and time step that ImageJ states in physical units."""
-    voxel: dict[str, float] = {}
-    scale = um_per(stated.get("unit"), print_units=False)
-    if scale is not None:
-        for dim, code in (("x", 282), ("y", 283)):
-            pixels = tags.ratio(code)
-            if pixels:
-                voxel[dim] = scale / pixels
-        spacing = number(stated.get("spacing"))
-        if spacing:
-            voxel["z"] = scale * spacing
+    spacing = stated.get("spacing", "").removeprefix("-")  # old versions of ImageJ; the sign says nothing
+    pixels_a_unit = {dim: tags.ratio(code) for dim, code in (("x", 282), ("y", 283))}
+    sizes = {"z": number(spacing), **{dim: 1 / pixels for dim, pixels in pixels_a_unit.items() if pixels}}
+    scales = {  # y and z state a unit where theirs is another one
+        dim: um_per(stated.get(f"{dim}unit", stated.get("unit")), print_units=False) for dim in sizes
+    }
+    voxel = {dim: size * (scales[dim] or 0) for dim, size in sizes.items() if size and scales[dim]}
     interval = number(stated.get("finterval")) * (s_per(stated.get("tunit", "s")) or 0)
     return voxel, interval or None

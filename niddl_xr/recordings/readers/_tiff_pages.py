@@ -21,10 +21,11 @@ from niddl_xr.recordings.readers._tiff_tags import REMEDY, SIZES, Header, Tags, 
 from niddl_xr.schema import NiddlError
 
 # How many times larger than stored the values of one segment can be, for every compression that is read. Zstandard
-# may repeat 128 KiB in 4 bytes; JPEG 2000 has no limit, and its own header is checked.
-_EXPANSION = {1: 1, 5: 2731, 7: 2000, 8: 1040, 32946: 1040, 32773: 64, 50000: 32768}
+# may repeat 128 KiB in 4 bytes, LZMA 273 bytes in a fraction of one; JPEG 2000 has no limit, and its own header is
+# checked, as is that of PNG.
+_EXPANSION = {1: 1, 5: 2731, 7: 2000, 8: 1040, 32946: 1040, 32773: 64, 34925: 16384, 34933: 1040, 50000: 32768}
 _JPEG2000 = (33003, 33004, 33005, 34712)
-_NAMES = {2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "old JPEG", 34925: "LZMA", 50001: "WebP", 50002: "JPEG XL"}
+_NAMES = {2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "old JPEG", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
 _OFFSETS, _COUNTS = (324, 273), (325, 279)  # of tiles and of strips
 _FREE = (270, 305, 306, 315)  # tags of text
 # What decoding depends on; pages that agree in these are of one kind.
@@ -348,6 +349,10 @@ def _require_honest(page: Page, data: bytes) -> None:
     """Raise where a JPEG within a page says that it is larger than the strip or tile it stands for."""
     if page.compression == 7:
         height, width = _jpeg_size(data)
+    elif page.compression == 34933:
+        if len(data) < 24 or data[12:16] != b"IHDR":
+            raise NiddlError(f"{page.where} holds no PNG: {REMEDY}")
+        width, height = struct.unpack_from(">2I", data, 16)
     elif page.compression in _JPEG2000:
         place = data.find(b"\xff\x4f\xff\x51")
         if place < 0 or place + 24 > len(data):

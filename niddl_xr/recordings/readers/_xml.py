@@ -11,9 +11,14 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 
+def declares_entities(data: bytes) -> bool:
+    """Say whether an XML text has a document type, which may define entities that expand without an end."""
+    return any("<!DOCTYPE".encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
+
+
 def require_no_entities(data: bytes, what: str) -> None:
-    """Refuse a document type, which may define entities that expand without an end."""
-    if b"<!DOCTYPE" in data or "<!DOCTYPE".encode("utf-16-le") in data:
+    """Refuse a document type."""
+    if declares_entities(data):
         raise NiddlError(f"{what} defines XML entities: refused")
 
 

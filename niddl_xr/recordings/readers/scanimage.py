@@ -313,7 +313,9 @@ def _voxel(settings: Mapping[str, str], height: int, width: int) -> dict[str, fl
     step = _numbers(settings, "hStackManager.actualStackZStepSize") or _numbers(
         settings, "hStackManager.stackZStepSize"
     )
-    if len(step) == 1 and math.isfinite(step[0]) and step[0]:
+    slices = np.abs(np.diff(_numbers(settings, "hStackManager.zs")))  # of a list by hand, which may be uneven
+    even = len(slices) == 0 or np.allclose(slices, slices[0], atol=1e-6)
+    if len(step) == 1 and math.isfinite(step[0]) and step[0] and even:
         voxel["z"] = abs(step[0])
     corners, scale = _numbers(settings, "hRoiManager.imagingFovUm"), 1.0
     if not corners:
