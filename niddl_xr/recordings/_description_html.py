@@ -35,7 +35,7 @@ _STYLE = {
     "caption": "caption-side:top;text-align:left;font-weight:600;padding:.2em 0;color:inherit;"
     "border-bottom:1px solid rgba(128,128,128,.5)",
     "row": "background:transparent",
-    "th": "text-align:left;vertical-align:top;font-weight:400;padding:.1em 1em .1em 0;width:11em;opacity:.8;border:0",
+    "th": "text-align:left;vertical-align:top;font-weight:400;padding:.1em 1em .1em 0;width:14em;opacity:.8;border:0",
     "td": "text-align:left;vertical-align:top;padding:.1em 0;overflow-wrap:anywhere;border:0;white-space:normal",
     "warnings": "border-left:.3em solid #d08700;padding:.1em 0 .1em .8em;margin:0 0 .8em",
     "item": "margin:.2em 0",
