@@ -16,14 +16,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from niddl_xr.recordings._formats import missing, modules_of
 from niddl_xr.recordings.export._atomic import complete_or_nothing
 from niddl_xr.recordings.export._content import Kind, content_of
 from niddl_xr.schema import NiddlError
@@ -54,8 +52,7 @@ class Writer:
 
 @lru_cache(maxsize=1)
 def _modules() -> dict[str, Any]:
-    names = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
-    return {name: import_module(f"{__name__}.{name}") for name in names}
+    return modules_of(__name__, __path__)
 
 
 def writers() -> pd.DataFrame:
@@ -81,7 +78,7 @@ def writers() -> pd.DataFrame:
             "suffixes": " ".join(module.WRITER.suffixes),
             "takes": " ".join(module.WRITER.takes),
             "needs": " ".join(module.WRITER.needs),
-            "installed": not _missing(module.WRITER),
+            "installed": not missing(module.WRITER.needs),
             "extra": module.WRITER.extra,
             "options": " ".join(module.WRITER.options),
         }
@@ -182,10 +179,10 @@ def export(
     unknown = sorted(set(options) - set(writer.options))
     if unknown:
         raise NiddlError(f"{writer.what} has no option {', '.join(unknown)}; it takes {', '.join(writer.options)}")
-    missing = _missing(writer)
-    if missing:
-        remedy = f"pip install 'niddl-xr[{writer.extra}]'" if writer.extra else f"pip install {' '.join(missing)}"
-        raise NiddlError(f"{writer.what} needs {', '.join(missing)}: {remedy}")
+    absent = missing(writer.needs)
+    if absent:
+        remedy = f"pip install 'niddl-xr[{writer.extra}]'" if writer.extra else f"pip install {' '.join(absent)}"
+        raise NiddlError(f"{writer.what} needs {', '.join(absent)}: {remedy}")
     with complete_or_nothing(target, overwrite=overwrite, folder=writer.folder) as beside:
         module.write(content, beside, progress=progress, **options)
     return target
@@ -212,7 +209,3 @@ def _writer_for(target: Path, format: str | None) -> Any:
 def _names(module: Any) -> tuple[str, ...]:
     suffixes: tuple[str, ...] = module.WRITER.suffixes
     return suffixes
-
-
-def _missing(writer: Writer) -> list[str]:
-    return [package for package in writer.needs if find_spec(package) is None]

@@ -25,14 +25,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from glob import has_magic
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from niddl_xr.recordings._formats import missing, modules_of
 from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
@@ -85,8 +83,7 @@ class Reader:
 @lru_cache(maxsize=1)
 def _modules() -> dict[str, Any]:
     """Return the modules of all formats by name, the general ones last."""
-    names = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
-    modules = {name: import_module(f"{__name__}.{name}") for name in names}
+    modules = modules_of(__name__, __path__)
     return dict(sorted(modules.items(), key=lambda item: item[1].READER.general))
 
 
@@ -126,7 +123,7 @@ def readers() -> pd.DataFrame:
 
 def missing_packages(reader: Reader) -> list[str]:
     """Return the packages that a reader needs and that are not installed."""
-    return [package for package in reader.needs if find_spec(package) is None]
+    return missing(reader.needs)
 
 
 def find_reader(path: Path) -> str:
@@ -187,10 +184,10 @@ def _listed(module: Any) -> str:
 def load_reader(name: str, options: Mapping[str, Any], path: Path) -> Any:
     """Return the module of a reader, after a check of the packages it needs and of the options given for it."""
     module = _modules()[name]
-    missing = missing_packages(module.READER)
-    if missing:
-        what = f'"niddl-xr[{module.READER.extra}]"' if module.READER.extra else " ".join(missing)
-        raise NiddlError(f"{path} needs {' and '.join(missing)}: pip install {what}")
+    absent = missing_packages(module.READER)
+    if absent:
+        what = f'"niddl-xr[{module.READER.extra}]"' if module.READER.extra else " ".join(absent)
+        raise NiddlError(f"{path} needs {' and '.join(absent)}: pip install {what}")
     unknown = sorted(set(options) - set(module.READER.options))
     if unknown:
         known = ", ".join(module.READER.options) or "none"

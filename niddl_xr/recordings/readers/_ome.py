@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from niddl_xr.recordings.readers._units import s_per, um_per
-from niddl_xr.recordings.readers._xml import declares_entities
+from niddl_xr.recordings.readers._xml import MALFORMED, declares_entities
 from niddl_xr.schema import NiddlError
 
 Attributes = dict[str, str]
@@ -85,7 +85,7 @@ def parse(xml: str | bytes, where: str) -> Document:
     try:
         parser.feed(xml)
         parser.close()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last is about its encoding
+    except MALFORMED as error:
         raise UnreadableMetadata(f"the OME metadata of {where} cannot be read ({error})") from error
     images = tuple(_image(raw, collector, where) for raw in collector.images)
     return Document(collector.root.get("UUID", ""), images, collector.binary_only.get("MetadataFile", ""))

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from niddl_xr.recordings.readers import HEAD_BYTES
 from niddl_xr.recordings.readers._lazy import damage_named
-from niddl_xr.recordings.readers._xml import declares_entities
+from niddl_xr.recordings.readers._xml import MALFORMED, declares_entities
 from niddl_xr.schema import NiddlError
 
 MARK = b"<PVScan"
@@ -154,7 +154,7 @@ def parse(path: Path) -> Scan:
     try:
         parser.feed(content)
         parser.close()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last is about its encoding
+    except MALFORMED as error:
         if isinstance(error, NiddlError):
             raise
         raise NiddlError(f"{path} is no XML that can be read: {error}; copy it again from its origin") from error

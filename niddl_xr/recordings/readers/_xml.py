@@ -10,6 +10,8 @@ from niddl_xr.schema import NiddlError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+MALFORMED = (ParseError, ValueError, LookupError)  # the last two are about its encoding
+
 
 def declares_entities(data: bytes) -> bool:
     """Say whether an XML text has a document type, which may define entities that expand without an end."""
@@ -27,5 +29,5 @@ def parse_xml(data: bytes, what: str) -> Element:
     require_no_entities(data, what)
     try:
         return fromstring(data.rstrip(b"\0"))
-    except (ParseError, ValueError, LookupError) as error:  # the last two are about its encoding
+    except MALFORMED as error:
         raise NiddlError(f"{what} is damaged: {error}; copy it again from its origin") from error

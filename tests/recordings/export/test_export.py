@@ -243,7 +243,7 @@ def test_a_read_only_folder_is_named(tmp_path, movie):
 
 
 def test_packages_that_are_missing_are_named(tmp_path, movie, traces, monkeypatch):
-    monkeypatch.setattr(sys.modules["niddl_xr.recordings.export"], "find_spec", lambda _: None)
+    monkeypatch.setattr(sys.modules["niddl_xr.recordings._formats"], "find_spec", lambda _: None)
     with pytest.raises(NiddlError, match=r"pip install 'niddl-xr\[nwb\]'"):
         export(traces, tmp_path / "a.nwb")
 
