@@ -13,7 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
-OPTIONAL = ("hdf5", "nwb", "parquet")  # of formats; a message names the extra where one is missing
+OPTIONAL = ("hdf5", "nwb", "tracking")  # of formats; a message names the extra where one is missing
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:
@@ -44,6 +44,8 @@ def test_every_requirement_is_pinned_to_a_version_that_it_allows():
 def test_conda_gets_the_same_stack():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     lines = [line for line in environment["dependencies"] if isinstance(line, str) and line != "pip"]
+    by_pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    lines += [line for line in by_pip if not line.startswith("-")]
     conda = {}
     for line in lines:
         requirement = Requirement(line)

@@ -11,13 +11,12 @@ import pandas as pd
 import xarray as xr
 
 from niddl_xr import schema
+from niddl_xr.neurons import ANCHOR, PROVENANCE
 from niddl_xr.simulation._lazy import map_blocks
 from niddl_xr.simulation.camera import LARGEST_COUNT, Camera
 
 if TYPE_CHECKING:
     import dask.array as da
-
-PROVENANCE = ("auto", "filled", "anchor", "manual")
 
 
 def plain(value: Any) -> Any:
@@ -97,7 +96,7 @@ def tracks(
     Confidence is 1 where a neuron is observed, else 0; every provenance is "anchor", known to be right.
     """
     flags = {"flag_values": list(range(len(PROVENANCE))), "flag_meanings": " ".join(PROVENANCE)}
-    provenance = np.full(observed.shape, PROVENANCE.index("anchor"), np.uint8)
+    provenance = np.full(observed.shape, ANCHOR, np.uint8)
     return xr.Dataset(
         {
             "position": (("t", "neuron", "space"), positions_um.astype(np.float32), {"units": "µm"}),
@@ -130,11 +129,6 @@ def inside(positions_um: np.ndarray, shape: Sequence[int], voxel_um: np.ndarray)
     """Return where positions (..., 3) lie inside the field of ``shape`` (z, y, x), half a voxel of margin included."""
     last = (np.asarray(shape) - 1) * voxel_um
     return np.asarray(np.all((positions_um >= -voxel_um / 2) & (positions_um <= last + voxel_um / 2), axis=-1))
-
-
-def neuron_names(count: int) -> list[str]:
-    """Return "n001", "n002", … for neurons that have no name of their own."""
-    return [f"n{number:0{max(3, len(str(count)))}d}" for number in range(1, count + 1)]
 
 
 def warn_if_clipped(brightest_counts: float, camera: Camera) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from niddl_xr import schema
+from niddl_xr.neurons import neuron_names
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes
 from niddl_xr.simulation._checks import (
@@ -231,7 +232,7 @@ def two_photon(
     texture_rng = np.random.default_rng([seed, _TEXTURE])
     anatomy = tissue_scene.anatomy(field, somata, shadow, light, vignetting, rng, texture_rng)
 
-    names = _nodes.neuron_names(neurons)
+    names = neuron_names(neurons)
     coords: dict[str, Any] = {
         "neuron": names,
         "depth_um": ("neuron", centres[:, 0].astype(np.float32), {"units": "µm"}),

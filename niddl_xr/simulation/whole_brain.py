@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from niddl_xr.neurons import neuron_names
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import _nodes
 from niddl_xr.simulation._checks import (
@@ -222,7 +223,7 @@ def whole_brain(
     head = geometry.head_within(field, rng, _LARGEST_TILT)
     if positions is None:
         rest, partners = _random_positions(head, field, neurons or _NEURONS, min_distance_um, rng)
-        names = _nodes.neuron_names(len(rest))
+        names = neuron_names(len(rest))
     else:
         rest, names = positions_in_field(positions_of(positions), field, neurons, rng)
         partners = geometry.partners_by_name(names)

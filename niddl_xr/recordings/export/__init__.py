@@ -109,7 +109,7 @@ def export(
     ``.mp4``                      recording             H.264 film, side by side with others
     ``.nwb``                      recording, dataset    NWB 2 (needs the extra ``nwb``)
     ``.csv``                      dataset, table        plain long table, units in the column names
-    ``.parquet``                  dataset, table        the same, typed (needs the extra ``parquet``)
+    ``.parquet``                  dataset, table        the same, typed
     ``.mat``                      dataset, table        MATLAB 5 struct
     ============================  ====================  ============================================================
 

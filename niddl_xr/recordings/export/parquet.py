@@ -15,9 +15,7 @@ from niddl_xr.schema import NiddlError
 if TYPE_CHECKING:
     import pandas as pd
 
-WRITER = Writer(
-    "Parquet table", suffixes=(".parquet",), takes=("dataset", "table"), needs=("pyarrow",), extra="parquet"
-)
+WRITER = Writer("Parquet table", suffixes=(".parquet",), takes=("dataset", "table"))
 
 
 def write(content: xr.Dataset | pd.DataFrame, path: Path, *, progress: bool) -> None:
