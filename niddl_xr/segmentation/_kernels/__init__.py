@@ -1,0 +1,1 @@
+"""Arrays and numbers of segmentation: numpy and scipy only."""
