@@ -1,0 +1,1 @@
+"""Arrays and numbers of tracking: numpy and scipy only."""

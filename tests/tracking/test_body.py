@@ -1,0 +1,318 @@
+"""The method "body": probabilities by enumeration, curves by algebra, crawling worms by their truth."""
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from niddl_xr import track
+from niddl_xr.metrics.tracks import score_tracks
+from niddl_xr.neurons import ANCHOR
+from niddl_xr.schema import NiddlError
+from niddl_xr.simulation import detections, freely_moving, whole_brain
+from niddl_xr.tracking._kernels import body_continuity, body_curve, body_order
+
+
+@cache
+def worm(seed: int, frames: int = 60, **options) -> tuple[xr.DataTree, pd.DataFrame]:
+    tree = freely_moving(frames=frames, seed=seed, omega_turns_per_min=2.5, **options)
+    return tree, detections(tree, seed=seed)
+
+
+def truth_of(tree: xr.DataTree) -> xr.Dataset:
+    return tree["tracks"].to_dataset()
+
+
+def bent(count: int, frames: int, bend: float = 1.2) -> np.ndarray:
+    """Neurons (t, n, 3) at uneven gaps, 5 to 30 µm, on an arc that bends to and fro without any stretching."""
+    gaps = 5 + 25 * np.random.default_rng(4).random(count)
+    along = np.cumsum(gaps)
+    places = np.zeros((frames, count, 3))
+    for t in range(frames):
+        turn = bend * np.sin(2 * np.pi * t / frames + 0.5) / along[-1] * along * 2
+        step = np.diff(along, prepend=0.0)
+        places[t, :, 1] = np.cumsum(step * np.sin(turn))
+        places[t, :, 2] = np.cumsum(step * np.cos(turn)) + 2 * t
+    return places
+
+
+def table_of(places: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
+    """Detections in a random order within each frame; NaN is no detection; "neuron" holds the truth."""
+    frame, neuron = np.nonzero(np.isfinite(places).all(axis=-1))
+    points = places[frame, neuron]
+    table = pd.DataFrame({"t_index": frame, "z": points[:, 0], "y": points[:, 1], "x": points[:, 2], "neuron": neuron})
+    table = table.sample(frac=1, random_state=seed).sort_values("t_index", kind="stable").reset_index(drop=True)
+    table.attrs["frames"] = len(places)
+    return table
+
+
+def purity(tracks: xr.Dataset, table: pd.DataFrame) -> float:
+    """The part of the detections that are under the name most of their neuron's are under."""
+    det_id, right = tracks["det_id"].values, 0
+    truth = table["neuron"].to_numpy()
+    for column in det_id.T:
+        seen = truth[column[column >= 0]]
+        right += np.bincount(seen).max() if len(seen) else 0
+    return right / len(table)
+
+
+# ---- kernels
+
+
+def test_probabilities_are_those_of_all_alignments_enumerated():
+    """Three neurons and four points have few enough alignments to write down one by one."""
+    neurons, places = np.array([0.0, 11.0, 19.0]), np.array([2.0, 9.5, 14.0, 21.0])
+    extra = np.random.default_rng(0).normal(0, 1, (3, 4))
+    miss, false = np.log(body_order.MISSED), np.log(body_order.FALSE_PER_UM)
+    weight, total = np.zeros((3, 4)), 0.0
+    for size in range(1, 4):
+        for chosen in itertools.combinations(range(3), size):
+            for points in itertools.combinations(range(4), size):
+                log = chosen[0] * miss + (points[0] + 1) * false + (2 - chosen[-1]) * miss + (3 - points[-1]) * false
+                log += sum(np.log(1 - body_order.MISSED) + extra[i, a] for i, a in zip(chosen, points, strict=True))
+                pairs = zip(itertools.pairwise(chosen), itertools.pairwise(points), strict=True)
+                for (i, j), (a, b) in pairs:
+                    wanted, gap = neurons[j] - neurons[i], places[b] - places[a]
+                    spread = np.hypot(body_order.ERROR_UM, body_order.STRAIN * wanted)
+                    density = np.exp(-0.5 * ((gap - wanted) / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
+                    log += np.log(density) + (j - i - 1) * miss + (b - a - 1) * false
+                total += np.exp(log)
+                for i, a in zip(chosen, points, strict=True):
+                    weight[i, a] += np.exp(log)
+    padded = np.array([[*places, np.nan], [np.nan] * 5])
+    evidence = np.zeros((2, 3, 5))
+    evidence[0, :, :4] = extra
+    probability, likelihood = body_order.posteriors(padded, neurons, evidence)
+    np.testing.assert_allclose(probability[0, :, :4], weight / total, rtol=1e-9)
+    assert likelihood[0] == pytest.approx(np.log(total))
+    assert likelihood[1] == 0
+    assert not probability[0, :, 4].any()
+    assert not probability[1].any()
+
+
+def test_frames_at_once_change_nothing(monkeypatch):
+    _, table = worm(3)
+    wanted = track(table, method="body")
+    monkeypatch.setattr(body_order, "FRAMES_AT_ONCE", 7)
+    xr.testing.assert_equal(track(table, method="body").drop_attrs(), wanted.drop_attrs())
+
+
+def test_the_longest_path_finds_the_order_of_a_row():
+    arc = bent(20, 3)[1]
+    shuffled = np.random.default_rng(0).permutation(20)
+    path = shuffled[body_curve.longest_path(arc[shuffled])]
+    assert path.tolist() in (list(range(20)), list(range(19, -1, -1)))
+
+
+def test_places_along_a_circle_and_beyond_its_ends():
+    radius, angle = 150.0, np.linspace(0, 2.0, 500)
+    circle = np.stack([np.zeros(500), radius * np.sin(angle), radius * np.cos(angle)], axis=1)
+    curve = body_curve.resampled(circle)
+    at = np.array([0.2, 0.9, 1.7])
+    points = np.stack([np.zeros(3), (radius + 4) * np.sin(at), (radius + 4) * np.cos(at)], axis=1)
+    places, off = body_curve.project(points, curve)
+    np.testing.assert_allclose(places, radius * at, atol=0.1)
+    np.testing.assert_allclose(off, 4, atol=0.05)
+    straight_on = np.array([[0.0, -10.0, radius], [3.0, -10.0, radius]])  # the curve begins with a step along +y
+    places, off = body_curve.project(straight_on, curve)
+    np.testing.assert_allclose(places, -10, atol=0.2)
+    np.testing.assert_allclose(off, [0, 3], atol=0.2)
+
+
+def test_a_centreline_moves_to_where_the_points_are():
+    line = np.stack([np.zeros(50), np.zeros(50), np.linspace(0, 490, 50)], axis=1)
+    beside = np.stack([np.zeros(12), np.full(12, -9.0), np.linspace(20, 470, 12)], axis=1)
+    curve = body_curve.resampled(line)
+    moved, lost = body_curve.moved_onto([curve, None], [beside, beside])
+    assert lost is None
+    np.testing.assert_allclose(moved[:, 1], -9, atol=1e-6)
+    assert body_curve.moved_onto([None], [beside]) == [None]
+
+
+def test_a_row_learns_gaps_and_neurons_that_it_lacks():
+    true = np.array([0.0, 12.0, 20.0, 37.0, 50.0, 61.0])
+    rng = np.random.default_rng(1)
+    places = true + rng.normal(0, 0.3, (40, 6)) + rng.normal(0, 9, (40, 1))
+    lacking = np.array([0.0, 10.0, 36.0, 47.0, 60.0]) + 3  # without the third, gaps wrong
+    for _ in range(3):
+        found = body_order.aligned(places, lacking, least=0.4)
+        lacking = body_order.learned_row(places, lacking, found.chosen, least_fraction=0.2)
+    np.testing.assert_allclose(np.diff(lacking), np.diff(true), atol=0.3)
+    crowded = np.sort(np.append(true, [28.0, 55.0]))  # two that are never there
+    found = body_order.aligned(places, crowded, least=0.4)
+    assert len(body_order.learned_row(places, crowded, found.chosen, least_fraction=0.2)) == 6
+
+
+def test_a_chain_goes_on_between_and_beyond_what_is_known():
+    row = np.array([0.0, 10.0, 20.0, 30.0, 50.0])
+    points = np.stack([np.zeros(3), np.zeros(3), [10.0, 20.0, 30.0]], axis=1)
+    numbers = np.array([[-1, 0, 1, 2, -1], [-1, 0, -1, -1, -1]])
+    chain = body_continuity.chain_of([points, points], numbers, row)
+    np.testing.assert_allclose(chain[0, :, 2], row)
+    assert np.isnan(chain[1]).all()  # one of five is too little
+    two = np.stack([chain[0], chain[1], chain[0] + 4])
+    np.testing.assert_allclose(body_continuity.between(two)[1, :, 2], row + 2)
+    assert body_continuity.spread_um(two * np.nan, two) == np.inf
+
+
+# ---- the method
+
+
+def test_a_row_that_bends_is_followed_without_a_mistake():
+    places = bent(17, 25)
+    table = table_of(places)
+    tracks = track(table, method="body")
+    assert dict(tracks.sizes) == {"t": 25, "neuron": 17, "space": 3}
+    assert purity(tracks, table) == 1
+    assert tracks["observed"].all()
+
+
+def test_frames_that_are_shifted_turned_and_seen_from_behind_are_the_same_worm():
+    rng = np.random.default_rng(2)
+    places = bent(17, 25) + rng.normal(0, 0.3, (25, 17, 3)) * (0, 1, 1)
+    for t in range(25):
+        angle = rng.uniform(0, 2 * np.pi)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        places[t, :, 1:] = places[t, :, 1:] @ turn.T * (1 if t % 2 else -1) + rng.uniform(0, 500, 2)
+    table = table_of(places)
+    assert purity(track(table, method="body"), table) > 0.99
+
+
+@pytest.mark.parametrize("seed", [10, 11])
+def test_a_crawling_worm(seed):
+    """7 % missed, 3 % false, jitter .35 µm; the bar is a HOTA of .85."""
+    tree, table = worm(seed, frames=120)
+    tracks = track(table, method="body")
+    scores, filled = (score_tracks(tracks, truth_of(tree), filled=each) for each in (False, True))
+    assert scores["HOTA"] > 0.9
+    assert filled["fraction_correct"] > 0.97
+
+
+def test_an_omega_turn_in_which_the_body_touches_itself():
+    tree, table = worm(1, frames=210)  # frames 189 to 199
+    turn = tree["posture"]["turn"].values
+    scores = score_tracks(track(table, method="body"), truth_of(tree))
+    assert turn.sum() > 20
+    assert np.asarray(scores.attrs["fraction_correct_t"])[turn].mean() > 0.9
+
+
+def test_the_order_of_the_table_is_of_no_account():
+    tree, table = worm(3)
+    shuffled = table.sample(frac=1, random_state=1).reset_index(drop=True)
+    first, second = track(table, method="body"), track(shuffled, method="body")
+    np.testing.assert_array_equal(first["position"], second["position"])
+
+
+def test_a_centreline_serves_in_place_of_a_curve_through_the_points():
+    tree, table = worm(10)
+    line = tree["posture"]["centerline"].copy(deep=True)
+    line[20:24] = np.nan
+    by_label = track(table, method="body", centreline=line.isel(space=[2, 1, 0]).transpose("s", "t", "space"))
+    by_array = track(table, method="body", centreline=line.values)
+    assert score_tracks(by_label, truth_of(tree))["HOTA"] > 0.9
+    np.testing.assert_array_equal(by_label["position"], by_array["position"])
+    along = truth_of(tree)["body_position"]
+    names = score_tracks(by_label, truth_of(tree)).attrs["neurons"]
+    order = [by_label["neuron"].values.tolist().index(names[name]) for name in along["neuron"].values]
+    assert np.corrcoef(order, along)[0, 1] > 0.99  # from the head on
+
+
+def test_a_volume_works_as_a_plane_does():
+    rng = np.random.default_rng(5)
+    places = bent(17, 25)
+    places[..., 0] = 0.3 * places[..., 1] + rng.normal(0, 0.3, (25, 17))
+    table = table_of(places)
+    assert purity(track(table, method="body"), table) > 0.99
+
+
+def test_frames_without_points_and_with_too_few():
+    places = bent(17, 25)
+    places[7] = np.nan
+    places[15, 3:] = np.nan
+    places[24] = np.nan
+    table = table_of(places)
+    tracks = track(table, method="body", fill=False)
+    assert tracks.sizes == {"t": 25, "neuron": 17, "space": 3}
+    assert not tracks["observed"].values[[7, 24]].any()
+    assert purity(tracks, table) > 0.99
+
+
+def test_what_anchors_say_holds_and_names_neurons():
+    places = bent(17, 25)
+    table = table_of(places)
+    plain = track(table, method="body")
+    told = pd.DataFrame(
+        {
+            "t_index": [4, 4, 9, 9],
+            "neuron": ["VB2", "DA3", "DA3", "nowhere"],
+            "z": 0.0,
+            "y": [places[4, 2, 1], places[4, 9, 1], places[9, 9, 1], -900.0],
+            "x": [places[4, 2, 2], places[4, 9, 2], places[9, 9, 2], -900.0],
+        }
+    )
+    tracks = track(table, method="body", anchors=told)
+    assert {"VB2", "DA3", "nowhere"} <= set(tracks["neuron"].values.tolist())
+    for name, neuron in (("VB2", 2), ("DA3", 9)):
+        rows = tracks["det_id"].sel(neuron=name).values
+        assert set(table["neuron"].to_numpy()[rows]) == {neuron}
+        assert tracks["provenance"].sel(neuron=name)[4] == ANCHOR
+    assert tracks.sizes["neuron"] == plain.sizes["neuron"] + 1
+
+
+def test_what_was_put_right_does_not_rename_the_rest():
+    """In frame 6 neuron 5 is said to be another point than the one tracked: all other frames keep their names."""
+    places = bent(17, 25)
+    table = table_of(places)
+    plain = track(table, method="body")
+    rows = plain["det_id"].values
+    column = next(c for c in range(17) if table["neuron"].to_numpy()[rows[0, c]] == 5)
+    name = str(plain["neuron"].values[column])
+    was, now = places[6, 5], places[6, 6]
+    anchors = pd.DataFrame({"t_index": [6], "neuron": [name], "z": now[:1], "y": now[1:2], "x": now[2:]})
+    forbidden = pd.DataFrame({"t_index": [6], "neuron": [name], "z": was[:1], "y": was[1:2], "x": was[2:]})
+    tracks = track(table, method="body", anchors=anchors, forbidden=forbidden)
+    truth = table["neuron"].to_numpy()[tracks["det_id"].sel(neuron=name).values]
+    assert truth[6] == 6
+    assert (np.delete(truth, 6) == 5).all()
+    others = tracks["det_id"].values[6]
+    assert len(set(others[others >= 0])) == (others >= 0).sum()  # no point stands twice
+
+
+def test_the_reference_may_be_chosen():
+    places = bent(17, 25)
+    table = table_of(places)
+    assert purity(track(table, method="body", reference=3), table) == 1
+    places[3] = np.nan
+    with pytest.raises(NiddlError, match="a reference with points on a curve, got frame 3, which has none"):
+        track(table_of(places), method="body", reference=3)
+
+
+def test_points_all_around_are_refused():
+    head = whole_brain(shape=(30, 256, 256), frames=6, neurons=80)
+    with pytest.raises(NiddlError, match=r"expected points on a curve.*got frames in which \d\d% .* method=\"vote\""):
+        track(detections(head), method="body")
+
+
+def test_too_few_points_for_a_curve():
+    with pytest.raises(NiddlError, match=r"expected 5 points or more in some frame .*, got 1 at most"):
+        track(table_of(bent(1, 4)), method="body")
+    nobody = track(table_of(np.full((4, 3, 3), np.nan)), method="body")
+    assert nobody.sizes == {"t": 4, "neuron": 0, "space": 3}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (np.zeros((24, 9, 3)), r"expected a centreline of 25 frames, .* got an array of shape \(24, 9, 3\)"),
+        (np.zeros((25, 9, 2)), r"got an array of shape \(25, 9, 2\)"),
+        (np.full((25, 9, 3), np.nan), "known in some frames, got NaN in all"),
+        ("<xarray.DataArray 'centerline'>", "give it again, the history of tracks does not keep it"),
+        (xr.DataArray(np.zeros((25, 9, 3)), dims=("t", "along", "space")), "expected a centreline with dims"),
+    ],
+)
+def test_centrelines_that_do_not_fit(line, message):
+    with pytest.raises(NiddlError, match=message):
+        track(table_of(bent(17, 25)), method="body", centreline=line)
