@@ -1,0 +1,1 @@
+"""Computations on traces and on the pixels around neurons: arrays and numbers."""
