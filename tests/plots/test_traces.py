@@ -50,12 +50,29 @@ def test_nan_and_a_single_frame_are_drawn(traces):
     draw(plot_traces(traces.isel(t=[0])))
 
 
+def test_relative_changes_are_drawn_within_their_band(traces):
+    results = xr.Dataset({"F": traces, "dff": traces / 10, "dff_lo": traces / 10 - 1, "dff_hi": traces / 10 + 2})
+    layout = plot_traces({"raw": traces, "dF/F": results}, neurons=["n3"])
+    curve = next(found for found in curves_of(layout) if found.label == "dF/F")
+    assert curve.label == "dF/F"
+    np.testing.assert_array_equal(curve.dimension_values(1), traces.sel(neuron="n3") / 10)
+    (band,) = layout.traverse(lambda found: found, [hv.Area])
+    np.testing.assert_array_equal(band.dimension_values(1), traces.sel(neuron="n3") / 10 - 1)
+    np.testing.assert_array_equal(band.dimension_values(2), traces.sel(neuron="n3") / 10 + 2)
+    draw(layout)
+
+
+def test_of_a_dataset_without_relative_changes_the_counts_are_drawn(traces):
+    (curve,) = curves_of(plot_traces(traces.to_dataset(name="F"), neurons=["n1"]))
+    np.testing.assert_array_equal(curve.dimension_values(1), traces.sel(neuron="n1"))
+
+
 def test_errors_say_what_was_expected(traces):
     with pytest.raises(NiddlError, match=r"traces  ?have no neuron \['AVAL'\]; theirs are \['n0'"):
         plot_traces(traces, neurons=["AVAL"])
     with pytest.raises(NiddlError, match=r"expected traces raw with dims \('t', 'neuron'\), got \('t',\)"):
         plot_traces({"raw": traces.isel(neuron=0)})
-    with pytest.raises(NiddlError, match="got Dataset; choose one variable"):
-        plot_traces({"raw": traces.to_dataset(name="F")})
+    with pytest.raises(NiddlError, match="got Dataset without dff and F; choose one variable"):
+        plot_traces({"raw": traces.to_dataset(name="brightness")})
     with pytest.raises(NiddlError, match="got an empty mapping"):
         plot_traces({})
