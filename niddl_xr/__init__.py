@@ -34,9 +34,30 @@ _VERBS = {
     "pretrained": "niddl_xr.denoising",
     "snr": "niddl_xr.metrics",
     "compare": "niddl_xr.metrics",
+    "detect": "niddl_xr.segmentation",
+    "segment": "niddl_xr.segmentation",
+    "segment_neurites": "niddl_xr.segmentation",
+    "labels_to_detections": "niddl_xr.segmentation",
+    "neurite_branches": "niddl_xr.segmentation",
+    "track": "niddl_xr.tracking",
+    "track_quality": "niddl_xr.tracking",
+    "retrack": "niddl_xr.tracking",
+    "EditLog": "niddl_xr.tracking",
+    "EditWarning": "niddl_xr.tracking",
+    "apply_edits": "niddl_xr.tracking",
+    "merge_edits": "niddl_xr.tracking",
+    "curate": "niddl_xr.curation",
+    "extract_traces": "niddl_xr.traces",
+    "correct_bleaching": "niddl_xr.traces",
+    "dff": "niddl_xr.traces",
+    "ratio": "niddl_xr.traces",
+    "score_detections": "niddl_xr.metrics",
+    "score_tracks": "niddl_xr.metrics",
+    "trace_quality": "niddl_xr.metrics",
     "plot_frame": "niddl_xr.plots",
     "plot_comparison": "niddl_xr.plots",
     "plot_loss": "niddl_xr.plots",
+    "plot_traces": "niddl_xr.plots",
     "view": "niddl_xr.plots",
 }
 _MODULES = {"simulate": "niddl_xr.simulation", "metrics": "niddl_xr.metrics"}
@@ -46,6 +67,7 @@ __all__ = ["MissingMetadataWarning", "NiddlError", "__version__", *_VERBS, *_MOD
 if TYPE_CHECKING:
     from niddl_xr import metrics as metrics
     from niddl_xr import simulation as simulate  # noqa: F401
+    from niddl_xr.curation import curate as curate
     from niddl_xr.denoising import Denoiser as Denoiser
     from niddl_xr.denoising import SignalToNoiseWarning as SignalToNoiseWarning
     from niddl_xr.denoising import denoise as denoise
@@ -58,10 +80,14 @@ if TYPE_CHECKING:
     from niddl_xr.filling import save as save
     from niddl_xr.metrics import check_pairs as check_pairs
     from niddl_xr.metrics import compare as compare
+    from niddl_xr.metrics import score_detections as score_detections
+    from niddl_xr.metrics import score_tracks as score_tracks
     from niddl_xr.metrics import snr as snr
+    from niddl_xr.metrics import trace_quality as trace_quality
     from niddl_xr.plots import plot_comparison as plot_comparison
     from niddl_xr.plots import plot_frame as plot_frame
     from niddl_xr.plots import plot_loss as plot_loss
+    from niddl_xr.plots import plot_traces as plot_traces
     from niddl_xr.plots import view as view
     from niddl_xr.recordings import describe as describe
     from niddl_xr.recordings import from_numpy as from_numpy
@@ -72,6 +98,22 @@ if TYPE_CHECKING:
     from niddl_xr.recordings.export import export as export
     from niddl_xr.recordings.export import writers as writers
     from niddl_xr.recordings.readers import readers as readers
+    from niddl_xr.segmentation import detect as detect
+    from niddl_xr.segmentation import labels_to_detections as labels_to_detections
+    from niddl_xr.segmentation import neurite_branches as neurite_branches
+    from niddl_xr.segmentation import segment as segment
+    from niddl_xr.segmentation import segment_neurites as segment_neurites
+    from niddl_xr.traces import correct_bleaching as correct_bleaching
+    from niddl_xr.traces import dff as dff
+    from niddl_xr.traces import extract_traces as extract_traces
+    from niddl_xr.traces import ratio as ratio
+    from niddl_xr.tracking import EditLog as EditLog
+    from niddl_xr.tracking import EditWarning as EditWarning
+    from niddl_xr.tracking import apply_edits as apply_edits
+    from niddl_xr.tracking import merge_edits as merge_edits
+    from niddl_xr.tracking import retrack as retrack
+    from niddl_xr.tracking import track as track
+    from niddl_xr.tracking import track_quality as track_quality
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ DTYPES = {
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: sorted as text is sorted as number
 _DIGITS = {letter: value for value, letter in enumerate(_ALPHABET)}
-_ULID_LENGTH, _RANDOM_BITS, _TIME_BITS = 26, 80, 48
+_ULID_LENGTH, _RANDOM_BITS, _STEP_BITS = 26, 80, 48
 
 
 class EditWarning(UserWarning):
@@ -181,9 +181,7 @@ def new_ulid(milliseconds: int, after: str | None = None) -> str:
     """
     value = (milliseconds << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
     if after is not None and milliseconds <= ulid_time(after):
-        value = max(value, ulid_value(after) + 1 + secrets.randbits(_RANDOM_BITS - 16))
-        if value <= ulid_value(after):
-            value = ulid_value(after) + 1 + secrets.randbits(_RANDOM_BITS - 16)
+        value = ulid_value(after) + 1 + secrets.randbits(_STEP_BITS)
     return "".join(_ALPHABET[(value >> (5 * place)) & 31] for place in reversed(range(_ULID_LENGTH)))
 
 

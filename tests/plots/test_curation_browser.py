@@ -27,7 +27,7 @@ from niddl_xr.simulation import whole_brain
 # Places in µm (z, y, x) that are far from one another on the screen, in planes of their own.
 PLACES_UM = {"n001": (2.0, 6.0, 8.0), "n002": (3.0, 16.0, 12.0), "n003": (5.0, 8.0, 26.0), "n004": (1.0, 18.0, 30.0)}
 FRAMES = 5
-PATIENCE_S = 20
+PATIENCE_S = 40
 
 
 def recording_and_tracks() -> tuple[xr.DataArray, xr.Dataset]:

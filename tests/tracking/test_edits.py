@@ -219,7 +219,7 @@ def test_ulid_of_the_specification():
 
 
 def test_ids_of_one_millisecond_differ_and_rise():
-    ids = [new_ulid(1_700_000_000_000)]
+    ids = ["01HF7YAT00ABCDEFGHJKMNPQRS"]  # 1,700,000,000,000 ms
     for _ in range(200):
         ids.append(new_ulid(1_700_000_000_000, ids[-1]))
     assert ids == sorted(set(ids))

@@ -192,7 +192,7 @@ def test_a_row_that_lost_an_end_stays():
     row = np.arange(14.0)[:, None] * (0, 0, 5)
     seen = np.concatenate([row[:-1], [[0, 0, -5]]])
     assert brought_near(row, seen) is row
-    assert not np.allclose(brought_near(row, row + (0, 2, 0)), row)
+    assert not np.allclose(brought_near(row, row + np.array([0, 2, 0])), row)
 
 
 def test_misfit_by_hand():

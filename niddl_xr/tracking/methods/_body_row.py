@@ -17,7 +17,9 @@ REFERENCES = 2  # frames from which the row is learned
 LEARNING_ROUNDS = 5  # at most
 LEARNING_FRAMES = 120  # enough for the gaps between neurons
 LEAST_FRACTION = 0.2  # of the frames, in which a neuron of the row is seen; false points gather in a twentieth at most
-SIDES_UM = (0.0, -36.0, -24.0, -12.0, 12.0, 24.0, 36.0)  # a worm of 1 mm is 64 µm wide
+SIDES_UM = (-36.0, -24.0, -12.0, 0.0, 12.0, 24.0, 36.0)  # a worm of 1 mm is 64 µm wide
+# How far beside the curve, and what strain is left there; for neurons along no such line, more strain.
+BESIDE = (*((way, body_order.REST_STRAIN) for way in SIDES_UM), (0.0, body_order.STRAIN))
 SIDE_FRAMES, SIDE_ROUNDS = 30, 2
 RARELY_SEEN = 0.4  # missed in more frames than this, a neuron may be another one that was counted twice
 
@@ -52,15 +54,13 @@ def beside(
 ) -> tuple[float, float]:
     """Return how far beside the cord lies the line along which gaps stay alike, in µm, and their strain along it."""
     explained = []
-    for beside_um in SIDES_UM:
+    for beside_um, strain in BESIDE:
         ways = Ways.of(frames, curves, gate_um, beside_um)
-        strain = body_order.REST_STRAIN if beside_um else body_order.STRAIN
         count = np.isfinite(ways.here.places).sum(axis=1)
         start = _references(count, reference)[0]
         row = body_order.first_row(ways.here.places[start, : count[start]], strain)
         explained.append(_improved(ways.part(SIDE_FRAMES), row, SIDE_ROUNDS)[1])
-    best = int(np.argmax(explained))
-    return SIDES_UM[best], body_order.REST_STRAIN if SIDES_UM[best] else body_order.STRAIN
+    return BESIDE[int(np.argmax(explained))]
 
 
 def learned_row(ways: Ways, reference: int | None, strain: float) -> Row:

@@ -17,9 +17,8 @@ from niddl_xr.tracking.methods._body_names import Said, said_of
 from niddl_xr.tracking.methods._body_row import LEAST_PROBABILITY, Ways, beside, in_direction, learned_row
 
 TIGHTEST_BEND_UM = 100.0  # radius; a crawling worm bends by 8 to 10 per mm
-ON_THE_CURVE = (
-    0.7  # of the points of a cord lie on its curve, and on the tree's longest path: nearly all; of a head half
-)
+# Of the points of a cord nearly all lie on its curve, and on the longest path of their tree; of those of a head half.
+ON_THE_CURVE = 0.7
 POOR = 0.75  # of the usual number of expected right pairs; a frame with fewer is drawn anew
 CENTRELINE_DIMS = ("t", "s", "space")
 
@@ -73,8 +72,8 @@ def link(
     centreline, moved to where the points are. 2. Places along it, or along a line beside it: bends stretch one side of
     the body and compress the other, so that the gaps between neurons of a cord keep their length along the middle. How
     far away the middle is, and on which side, is what explains the points best. 3. Alignment of these places with a row
-    of neurons, whose gaps are learned from the recording: a pair hidden Markov model (Durbin et al., Biological Sequence
-    Analysis, 1998, ch. 4), which allows for points that are missed, false, or strained. The end at which a frame begins
+    of neurons, whose gaps are learned from the recording: a pair hidden Markov model (Durbin et al., Biological
+    Sequence Analysis, 1998, ch. 4), which allows for points that are missed, false, or strained. The end at which a frame begins
     is the likelier one. 4. Once more, with where a neuron should be by the frames before and after. 5. Where the body
     touches itself (omega turns) the tree takes short cuts: frames in which few points fit are drawn anew along the path
     of the neurons before, and after. The best of them stays.
