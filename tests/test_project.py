@@ -13,6 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
+WITHOUT_PINS = ("napari",)  # needs a display and Qt: not part of the stack that is tested together
 OPTIONAL = ("hdf5", "nwb", "tracking")  # of formats; a message names the extra where one is missing
 
 
@@ -80,7 +81,7 @@ def test_everything_imported_is_required():
         "yaml": "pyyaml",
         "hdmf": "pynwb",
     }
-    allowed = set(requirements("notebook", *OPTIONAL))
+    allowed = set(requirements("notebook", *OPTIONAL, *WITHOUT_PINS))
     allowed |= {"niddl-xr", "distributed"}  # dask[distributed] brings distributed
     for path in (ROOT / "niddl_xr").rglob("*.py"):
         foreign = imported(path) - set(sys.stdlib_module_names) - {"niddl_xr"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from niddl_xr.curation import Curation
 
 TO_THE_END, THIS_FRAME, OF_THE_ITEM = "this frame to the end", "this frame only", "frames of the item"
+NUDGE_UM = 3.0  # a point dragged no farther than this stays in its nucleus (radius 1.3 to 2.8 µm)
 HEADING = {"font-size": "13px", "font-weight": "600", "color": "#333"}
 HELP = (
     "**Drag** a ring to move it, **click** one to select it, **shift-click** to put the selected neuron there. The "
@@ -55,10 +56,11 @@ def curator(
 
     Notes
     -----
-    A point dragged in the picture from above (x, y) gets the depth at which a column of 2 × 2 µm under it is
-    brightest, because that is the light that the maximum shows at this place; in a single plane, the depth of this
-    plane; with the box "keep the depth" ticked, the depth it had. Dragged in the picture from the side (x, z), it
-    keeps its y.
+    A point dragged farther than 3 µm in the picture from above (x, y) gets the depth at which a column of 2 × 2 µm
+    under it is brightest, because that is the light that the maximum shows at this place; in a single plane it gets the
+    depth of this plane. Where another nucleus lies above, that is the other's depth: set it right in the picture from
+    the side, (x, z), in which a point keeps its y. A point that is only nudged keeps its depth, as does every point
+    while "keep the depth" is ticked.
     """
     palette_colours(palette)
     load_backend()
@@ -333,13 +335,15 @@ class _Curator:
 
     def _depth(self, neuron: str, t: int, y: float, x: float) -> float:
         """Return the depth of a point that was let go at y, x."""
-        before, frames = float(self.model.position_um(neuron, t)[0]), self.pictures.frames
-        if self.keep.value and np.isfinite(before):
-            return before
+        before, frames = self.model.position_um(neuron, t), self.pictures.frames
+        if self.keep.value and np.isfinite(before[0]):
+            return float(before[0])
         if self.pictures.plane is not None:
             return float(frames.places_um["z"][self.pictures.plane])
+        if float(np.hypot(*(before[1:] - (y, x)))) <= NUDGE_UM:
+            return float(before[0])
         brightest = frames.brightest_um(t, y, x)
-        return brightest if np.isfinite(brightest) else before
+        return brightest if np.isfinite(brightest) else float(before[0])
 
     def _swap(self) -> None:
         model, other = self.model, str(self.other.value)

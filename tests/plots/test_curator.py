@@ -260,6 +260,13 @@ def test_a_drag_from_above_takes_the_brightest_depth(model, page):
     assert "moved n003 in frame 5: written" in page.status.object
 
 
+def test_a_nudge_keeps_the_depth(model, page, position):
+    z, y, x = position[4, 2]
+    hear(page.pictures.above, neuron="n003", x=x + 2.0, vertical=y + 2.0)  # 2.8 µm
+    hear(page.pictures.above, neuron="n004", x=position[4, 3, 2] + 2.2, vertical=position[4, 3, 1] + 2.2)  # 3.1 µm
+    assert rows(model)["z"].tolist() == [z, 6.0]
+
+
 def test_a_drag_keeps_the_depth_where_asked_and_takes_that_of_a_single_plane(model, page):
     page.keep.value = True
     hear(page.pictures.above, neuron="n003", x=20.0, vertical=10.0)
@@ -340,6 +347,7 @@ def test_a_button_is_a_row(model, page):
         getattr(page, name).clicks += 1
         row = rows(model).iloc[-1]
         assert row[list(expected)].to_dict() == expected
+        assert ("t_end" in expected) == pd.notna(row.t_end)
         assert "written" in page.status.object
         page.undo.clicks += 1
         assert rows(model).iloc[-1][["op", "target"]].tolist() == ["undo", row.edit_id]

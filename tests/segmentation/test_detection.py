@@ -177,6 +177,23 @@ def test_a_subtracted_blob_leaves_nothing_of_its_own_filtered_image():
     assert np.abs(inside).max() < 0.03 * response.max()
 
 
+def test_peaks_that_turn_out_to_be_none_leave_nothing():
+    response = np.zeros((5, 17, 19), np.float32)
+    response[2, 8, 9] = -3.0
+    nothing, times_noise = blob_fit.taken_apart(
+        response,
+        np.array([[2, 8, 9]]),
+        sigma_um=np.full(3, 0.9),
+        voxel_um=VOXEL_UM,
+        radius_um=1.6,
+        snr=5.0,
+        rounding=1e-3,
+        distance_um=3.0,
+        dimmest=0.3,
+    )
+    assert len(nothing) == len(times_noise) == 0
+
+
 @pytest.mark.parametrize("direction", [(1, 0, 0), (0.8, 0.6, 0), (0.6, 0, 0.8)])
 def test_two_nuclei_that_give_one_peak_are_taken_apart(direction):
     first = np.array([9.0, 11.0, 10.0])
@@ -567,12 +584,12 @@ def test_parts_on_disk_are_the_table_in_memory(recording, table, tmp_path):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Parts of two frames, whatever their size."""
-    monkeypatch.setattr("niddl_xr.segmentation.detection.frames_per_part_of", lambda recording: 2)
+    monkeypatch.setitem(detect.__globals__, "frames_per_part_of", lambda recording: 2)
 
 
 def test_what_is_finished_is_not_done_again(recording, table, tmp_path, small_parts, monkeypatch):
     folder, worked_on = tmp_path / "points", []
-    monkeypatch.setattr("niddl_xr.segmentation.detection.identity", lambda recording: {"name": "worm"})
+    monkeypatch.setitem(detect.__globals__, "identity", lambda recording: {"name": "worm"})
     with dask.config.set(scheduler="synchronous"), pytest.raises(OSError, match="the disk is gone"):
         found_in(counted(recording, [], fail_at=7), to=folder)
     parts = sorted(path.name for path in folder.glob("part-*.parquet"))

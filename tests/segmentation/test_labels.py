@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 
+import cloudpickle
 import dask
 import numpy as np
 import pandas as pd
@@ -95,11 +96,11 @@ def test_psf_is_taken_out_of_the_outline() -> None:
 def test_fit_is_not_biased_by_windows_nor_by_the_edge_of_the_field(centre: list[float]) -> None:
     signal = (scene((centre, SIGMA, 700)) - FLOOR).astype("float32")
     start = mixture.start(np.array([centre]) + [[0.4, -0.4, 0.4]], np.array([1.6]))
-    seen = mixture.windows(start.means_um, np.ones(SHAPE, bool), VOXEL_UM, 2.5)  # 1.8 to 2.3 sigmas
-    fitted = mixture.fit(signal, start, seen, VOXEL_UM, iterations=300)
-    np.testing.assert_allclose(np.sqrt(np.diagonal(fitted.covariances_um2[0])), SIGMA, rtol=0.05)
-    np.testing.assert_allclose(fitted.means_um[0], centre, atol=0.06)
-    assert fitted.peaks[0] == pytest.approx(700, rel=0.05)
+    seen = mixture.windows(start.means_um, np.ones(SHAPE, bool), VOXEL_UM, 4.0)
+    fitted = mixture.fit(signal, start, seen, VOXEL_UM, iterations=60)
+    np.testing.assert_allclose(np.sqrt(np.diagonal(fitted.covariances_um2[0])), SIGMA, rtol=0.02)
+    np.testing.assert_allclose(fitted.means_um[0], centre, atol=0.04)
+    assert fitted.peaks[0] == pytest.approx(700, rel=0.02)
 
 
 def test_voxel_between_two_belongs_to_nobody_unless_its_share_is_large() -> None:
@@ -132,12 +133,12 @@ def pair(distance_um: float, *, noise: float = 0.0, axis: int = 2, dimmer: float
     return frame + noise * np.random.default_rng(3).standard_normal(frame.shape)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_two_neurons_of_one_detection_are_split(axis: int) -> None:
-    labels = segment(movie(pair(3.6, axis=axis)), points((0, 7.0, 12.0, 12.0))).values[0]
+@pytest.mark.parametrize(("axis", "distance_um"), [(0, 4.6), (1, 3.6), (2, 3.6)])
+def test_two_neurons_of_one_detection_are_split(axis: int, distance_um: float) -> None:
+    labels = segment(movie(pair(distance_um, axis=axis)), points((0, 7.0, 12.0, 12.0))).values[0]
     assert set(np.unique(labels)) == {0, 1, 2}
     centres = np.array(ndimage.center_of_mass(labels > 0, labels, [1, 2])) * VOXEL_UM
-    assert abs(np.diff(centres[:, axis])[0]) == pytest.approx(3.6, abs=0.8)
+    assert abs(np.diff(centres[:, axis])[0]) == pytest.approx(distance_um, abs=0.8)
 
 
 def test_dimmer_neighbour_is_split_in_noise_and_only_when_asked() -> None:
@@ -247,8 +248,8 @@ def test_heavy_function_is_in_the_graph_once() -> None:
     graph = dict(segment(long.chunk(t=1), method=Heavy()).data.__dask_graph__())
     travelling = len(pickle.dumps([value for key, value in graph.items() if "array" not in str(key)]))
     assert 4e6 < travelling < 8e6 + long.nbytes
-    with dask.config.set(scheduler="processes", num_workers=1):
-        assert segment(long.isel(t=slice(0, 2)).chunk(t=1), method=Heavy()).compute().max() == 0
+    labels = cloudpickle.loads(cloudpickle.dumps(segment(long.chunk(t=1), method=Heavy())))
+    assert labels.compute().max() == 0
 
 
 # --- lazy, chunked, blank
@@ -480,7 +481,7 @@ def test_labels_are_checked() -> None:
 
 
 def test_close_pairs_of_a_simulated_head_are_found_and_outlined() -> None:
-    worm = nx.simulate.whole_brain(shape=(24, 110, 140), neurons=40, frames=1, photons=50, seed=31)
+    worm = nx.simulate.whole_brain(shape=(22, 90, 110), neurons=28, frames=1, photons=50, seed=31)
     true = worm["tracks"]["position"].values[0]
     clean, recording = worm["clean"]["F"].compute(), worm["recording"]["F"].compute()
     # The detector's merges: of two nuclei within 4 µm only the brighter one is given.
@@ -505,6 +506,6 @@ def test_real_nuclei_are_outlined_from_their_centroids(realdata) -> None:  # typ
     recording = make_recording(image[None], voxel_um=(0.5, 0.5, 0.5), dt_s=1)
     truth = recording.copy(data=mask[None].astype("uint16"))
     markers = labels_to_detections(truth, recording)
-    for method, least in (("gmm", 0.8), ("watershed", 0.8)):
+    for method, least in (("gmm", 0.95), ("watershed", 0.7)):
         options = {"split": False} if method == "gmm" else {}
         assert score_labels(segment(recording, markers, method=method, **options), truth)["f1_iou_0.3"] >= least

@@ -220,7 +220,7 @@ def test_variance_is_that_of_repeated_exposures(noisy: tuple, method: str) -> No
     assert float((measured / stated).mean()) == pytest.approx(1.0, abs=0.15)
     truth = nx.extract_traces(clean, tracks.isel(t=[0]).assign_coords(t=clean["t"]), **options)["F"].isel(t=0)
     # The shell of a noisy image is a little brighter where its light is uneven.
-    np.testing.assert_allclose(traces["F"].mean("t"), truth, atol=10)
+    np.testing.assert_allclose(traces["F"].mean("t"), truth, rtol=0.06, atol=10)
     covered = abs(traces["F"] - traces["F"].mean("t")) <= 1.6449 * np.sqrt(traces["F_var"])
     assert 0.86 <= float(covered.mean()) <= 0.94
 
@@ -235,7 +235,7 @@ def test_row_noise_counts_once_for_a_row(noisy: tuple) -> None:
 
 def test_wrong_positions_add_the_variance_that_they_cause(close_scene: Scene) -> None:
     """Exact volumes, positions wrong by 0.15 µm: all variance is theirs."""
-    frames = 400
+    frames = 200
     still = close_scene.recording.isel(t=np.zeros(frames, int)).assign_coords(t=np.arange(frames) * 0.5)
     still["t"].attrs["units"] = "s"
     places = np.repeat(close_scene.tracks["position"].values[:1], frames, axis=0)
@@ -467,7 +467,7 @@ def test_wrong_recordings(scene: Scene) -> None:
 @pytest.mark.parametrize(("photons", "least"), [(20, 0.96), (5, 0.87)])
 def test_correlation_with_the_truth(photons: float, least: float) -> None:
     tree = nx.simulate.whole_brain(
-        shape=(12, 80, 100), frames=90, rate_hz=1, neurons=18, photons=photons, seed=21, bleaching=0.0
+        shape=(10, 64, 80), frames=80, rate_hz=1, neurons=12, photons=photons, seed=21, bleaching=0.0
     )
     tracks = tree["tracks"].to_dataset()
     error = np.random.default_rng(0).normal(0, 0.2, tracks["position"].shape).astype("float32")

@@ -37,7 +37,7 @@ def correlations(traces: xr.Dataset, truth: np.ndarray) -> np.ndarray:
     return np.array([np.corrcoef(traces["F"].values[:, k], truth[:, k])[0, 1] for k in range(truth.shape[1])])
 
 
-@pytest.mark.parametrize(("method", "least"), [("ratio", 0.95), ("regress", 0.9), ("tmac", 0.985)])
+@pytest.mark.parametrize(("method", "least"), [("ratio", 0.92), ("regress", 0.9), ("tmac", 0.985)])
 def test_activity_comes_through_and_motion_does_not(colours: dict, method: str, least: float) -> None:
     green, red = traces_of(colours["green"]), traces_of(colours["red"])
     before = correlations(green, colours["activity"])
@@ -132,7 +132,7 @@ def test_constant_colours_stay() -> None:
 def test_motion_of_a_simulated_worm() -> None:
     """From the pixels: a worm whose two colours lose light together when it leaves the focus."""
     tree = nx.simulate.whole_brain(
-        shape=(9, 64, 90),
+        shape=(7, 52, 70),
         frames=90,
         rate_hz=2,
         neurons=8,

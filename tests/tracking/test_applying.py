@@ -540,6 +540,16 @@ def test_two_who_move_the_same_point_the_later_wins(log, second):
     assert conflicts["distance_um"].tolist() == [pytest.approx(np.sqrt(1602))]
 
 
+def test_what_two_saw_before_either_edited_fits_after_both(log, second):
+    base = tracks()
+    log.append("move", neuron="n001", t=2, z=40, y=1, x=1, tracks=base)
+    second.append("move", neuron="n001", t=2, z=80, y=2, x=2, tracks=base)
+    log.extend(second)
+    edited = apply_edits(tracks(shift=0.5), log)  # another version, in which the neuron stands nearly there
+    assert at(edited, "n001", 2) == [80, 2, 2]
+    assert json.loads(edited.attrs["edits_orphaned"]) == []
+
+
 def test_merging_what_does_not_belong_together(log, second):
     log.append("reject", neuron="n001", tracks=tracks())
     second.append("reject", neuron="n001", tracks=tracks(recording_id="rec2"))

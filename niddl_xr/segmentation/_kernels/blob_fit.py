@@ -105,7 +105,7 @@ class BlobFit:
 
     def strength(self, blobs: Blobs) -> np.ndarray:
         """Return the response (n,) that each blob by itself gives in its centre."""
-        return self.peak_response(blobs.log_variance) * blobs.peak
+        return np.asarray(self.peak_response(blobs.log_variance) * blobs.peak)
 
     def subtract(self, blobs: Blobs) -> None:
         """Take the blobs from what is left over."""
@@ -253,6 +253,8 @@ def taken_apart(
         gone = blobs.where(~kept)
         fit.subtract(replace(gone, peak=-gone.peak))
         blobs, added = fit.refined(blobs.where(kept), common, _ALIKE, _STEPS // 2), added[kept]
+        if not len(blobs):
+            break
     times_noise = fit.strength(blobs) / noise_sd(fit.left_over, inside, rounding)
     sure = times_noise > snr
     return blobs.where(sure), times_noise[sure]

@@ -19,7 +19,9 @@ _FIRST_ITERATIONS, _ITERATIONS, _TEST_ITERATIONS = 60, 20, 30
 _SHRINKAGE = 0.3  # towards the frame's typical covariance, while what is left over is looked at
 _FEWEST_FOR_TYPICAL = 5
 _MATCHED_UM = 0.7  # sigma with which the light left over is smoothed
-_LEFT_OVER = 0.15  # of the model's light: less is taken for a nucleus that is no Gaussian
+# Part of the model's light that counts as left over: where nuclei are drawn to the typical one, and where they are free
+# to stretch over two. Less is taken for a nucleus that is no Gaussian.
+_LEFT_OVER, _LEFT_OVER_FREE = 0.15, 0.07
 _NOISE_SDS = 4.0
 _NEIGHBOUR_UM = 6.0  # a component farther from all others is no split
 _RETRY_UM = 1.0
@@ -114,7 +116,9 @@ def _proposed(frame: Frame, model: Mixture, refused_um: np.ndarray, radius_um: f
     left = ndimage.gaussian_filter(frame.signal - spots - floors, sigma)
     # A Gaussian of sigma s takes the SD of white noise down by (2 sqrt(pi) s) to the power of a half, an axis.
     gain = np.sqrt(np.prod(np.maximum(2 * np.sqrt(np.pi) * sigma, 1)))
-    least = np.maximum(_NOISE_SDS * frame.noise / gain, _LEFT_OVER * ndimage.gaussian_filter(spots + floors, sigma))
+    typical = _typical(model)
+    part = _LEFT_OVER_FREE if typical is None else _LEFT_OVER
+    least = np.maximum(_NOISE_SDS * frame.noise / gain, part * ndimage.gaussian_filter(spots + floors, sigma))
     box = 2 * np.round(radius_um / frame.voxel_um).astype(int) + 1
     peak = (left == ndimage.maximum_filter(left, size=tuple(box))) & (left > least) & (spots + floors > 0)
     places = np.argwhere(peak & frame.finite) * frame.voxel_um
@@ -130,7 +134,6 @@ def _proposed(frame: Frame, model: Mixture, refused_um: np.ndarray, radius_um: f
         apart = all(np.linalg.norm(places[index] - places[other]) > _APART_UM for other in chosen)
         if usable[index] and alone and apart:
             chosen.append(int(index))
-    typical = _typical(model)
     balls = gaussians.start(places[chosen], np.full(len(chosen), radius_um))
     if typical is not None:
         balls = replace(balls, covariances_um2=np.repeat(typical[None], len(chosen), axis=0))

@@ -73,10 +73,10 @@ def link(
     the body and compress the other, so that the gaps between neurons of a cord keep their length along the middle. How
     far away the middle is, and on which side, is what explains the points best. 3. Alignment of these places with a row
     of neurons, whose gaps are learned from the recording: a pair hidden Markov model (Durbin et al., Biological
-    Sequence Analysis, 1998, ch. 4), which allows for points that are missed, false, or strained. The end at which a frame begins
-    is the likelier one. 4. Once more, with where a neuron should be by the frames before and after. 5. Where the body
-    touches itself (omega turns) the tree takes short cuts: frames in which few points fit are drawn anew along the path
-    of the neurons before, and after. The best of them stays.
+    Sequence Analysis, 1998, ch. 4), which allows for points that are missed, false, or strained. The end at which a
+    frame begins is the likelier one. 4. Once more, with where a neuron should be by the frames before and after.
+    5. Where the body touches itself (omega turns) the tree takes short cuts: frames in which few points fit are drawn
+    anew along the path of the neurons before, and after. The best of them stays.
     """
     del seed
     if not any(len(points) for points in frames.points):
