@@ -55,3 +55,11 @@ def test_formats_with_real_files(tmp_path, realdata):
     folder = run_notebook("formats.ipynb", tmp_path / "formats", {"realdata": str(realdata)})
     assert pictures(folder, "formats.ipynb") == 3
     assert "sample_norpix6.seq" in check_formats(folder)
+
+
+def test_pixels_to_neurons(tmp_path):
+    small = {"frames": 16, "neurons": 24, "corrections": 3}
+    folder = run_notebook("pixels_to_neurons.ipynb", tmp_path / "neurons", small)
+    assert pictures(folder, "pixels_to_neurons.ipynb") >= 5
+    assert "Traceback" not in (folder / "pixels_to_neurons.html").read_text(encoding="utf-8")
+    assert len(list((folder / "pixels_to_neurons" / "edits").glob("*.parquet"))) == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class Gmm:
     max_radius_um: float = 4.0
     max_distance2: float = 3.0
     split: bool = True
-    min_separation_um: float = 2.5
+    min_separation_um: float = 2.8
     psf_sigma_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
@@ -65,12 +65,8 @@ class Gmm:
         model = splitting.fit(
             seen, points - middle, radius_um, split=self.split, min_separation_um=self.min_separation_um
         )
-        drawn = mixture.Mixture(
-            model.means_um + middle,
-            mixture.deblurred(model.covariances_um2, np.asarray(self.psf_sigma_um)[used]),
-            model.peaks,
-            model.floors,
-        )
+        sharp = mixture.deblurred(model.covariances_um2, np.asarray(self.psf_sigma_um)[used])
+        drawn = replace(model, means_um=model.means_um + middle, covariances_um2=sharp)
         labels[...] = mixture.draw(
             drawn, valid, voxel, posterior=self.posterior, largest_distance2=self.max_distance2
         ).reshape(labels.shape)

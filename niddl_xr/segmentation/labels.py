@@ -53,7 +53,7 @@ def segment(
             voxel has one owner) and its squared Mahalanobis distance at most ``max_distance2`` (3).
             ``max_radius_um`` (4): each neuron is fitted to the voxels within this distance, and what is larger than it
             is background. ``split`` (True): add neurons that the detector took for one with their neighbour, at least
-            ``min_separation_um`` (2.5) from it. ``psf_sigma_um`` (0, 0, 0): sigma of the microscope's blur along
+            ``min_separation_um`` (2.8) from it. ``psf_sigma_um`` (0, 0, 0): sigma of the microscope's blur along
             (z, y, x), taken out of the outlines where it is known; as it is, labels outline the blurred image, about
             1.6 times too long along z on a spinning disk.
         ``"watershed"``
@@ -170,7 +170,8 @@ def labels_to_detections(
         The columns of :func:`niddl_xr.detect`: ``t_index``, ``t`` [s] (NaN where unknown), ``z``, ``y``, ``x`` [µm;
         centroids, each voxel weighted by its counts above the background], ``radius_um`` (of the ball, in a plane the
         disk, of the label's volume), ``intensity`` (mean counts above the background in the label), ``snr`` (that over
-        the noise of a voxel there, from the finest detail of the planes); then ``label``, and ``det_id``, the row of ``detections``
+        the noise of a voxel there, from the finest detail of the planes); then ``label``, and ``det_id``, the
+        row of ``detections``
         or -1 for one that was split off, where these are given. ``attrs`` as of :func:`niddl_xr.detect`.
 
     Raises

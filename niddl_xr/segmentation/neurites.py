@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from niddl_xr.chunking import blocks_for_looking
 from niddl_xr.schema import RECORDING_DIMS, NiddlError
 from niddl_xr.segmentation._grid import Grid, grid_of
 from niddl_xr.segmentation._kernels.ridges import ridge_strength
+from niddl_xr.segmentation._kernels.skeletons import neighbours, pruned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,7 @@ BRANCH_COLUMNS = (
     "start_y", "start_x", "end_y", "end_x",
 )  # fmt: skip
 _KINDS = ("between ends", "between end and junction", "between junctions", "loop")  # as skan numbers them
+_EMPTY = {"t_index": int, "branch": int, "object": int, "kind": object}  # types of columns without rows
 _ALL_NEIGHBOURS = np.ones((3, 3), bool)
 
 
@@ -34,6 +37,7 @@ def segment_neurites(
     low: float = 2.5,
     high: float = 5.0,
     min_length_um: float = 6.0,
+    prune_um: float = 2.0,
     project: Literal["max"] | None = None,
 ) -> xr.Dataset:
     """Trace the neurites of a plane movie: bright lines, and the lines through their middle.
@@ -54,6 +58,9 @@ def segment_neurites(
     min_length_um
         Objects whose skeleton is shorter are dropped; its pixels are counted, so oblique ones seem up to 1.4 times
         shorter than they are.
+    prune_um
+        Side branches of the skeleton up to this long that end freely are cut off: noise at the edge of a line grows
+        them. The mask keeps them.
     project
         "max" to trace the maximum of a stack along z. None accepts plane movies only.
 
@@ -85,12 +92,9 @@ def segment_neurites(
     (True, 96)
     """
     schema.require_recording(recording)
-    scales = _require_scales(sigma_um)
-    for name, value in (("low", low), ("high", high), ("min_length_um", min_length_um)):
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
-            raise NiddlError(f"expected {name} as a number of 0 or more, got {value!r}")
-    if low > high:
-        raise NiddlError(f"expected low up to high, got low={low:g} and high={high:g}")
+    if np.ndim(sigma_um) != 1:
+        raise NiddlError(f"expected sigma_um as some positive numbers of µm, got {sigma_um!r}")
+    settings = Settings(tuple(float(sigma) for sigma in sigma_um), low, high, min_length_um, prune_um)
     plane = _plane_movie(recording, project)
     grid = grid_of(plane)
     data = plane.data
@@ -99,22 +103,24 @@ def segment_neurites(
 
     from_array: Callable[..., Any] = da.from_array
     data = data.rechunk(chunks) if plane.chunks else from_array(data, chunks=tuple(chunks[i] for i in range(4)))
-    options = {"sigma_um": scales, "low": low, "high": high, "min_length_um": min_length_um}
     # Bit 0 is the mask, bit 1 the skeleton: one pass over the frames gives both.
     bits = data.map_blocks(
-        _traced_block, dtype=np.uint8, meta=np.empty((0, 0, 0, 0), np.uint8), pixel_um=grid.voxel_um[1:], **options
+        _traced_block,
+        dtype=np.uint8,
+        meta=np.empty((0, 0, 0, 0), np.uint8),
+        settings=settings,
+        pixel_um=grid.voxel_um[1:],
     )
-    coords = plane.coords
     attrs = {"units": "1"}
     result = xr.Dataset(
         {
             "mask": (RECORDING_DIMS, (bits & 1) > 0, {"long_name": "neurites", **attrs}),
             "skeleton": (RECORDING_DIMS, (bits & 2) > 0, {"long_name": "middle lines of neurites", **attrs}),
         },
-        coords=coords,
+        coords=plane.coords,
         attrs={name: recording.attrs[name] for name in ("source", schema.HISTORY) if name in recording.attrs},
     )
-    return schema.with_history(result, "segment_neurites", {**options, "project": project})
+    return schema.with_history(result, "segment_neurites", {**asdict(settings), "project": project})
 
 
 def neurite_branches(neurites: xr.Dataset) -> pd.DataFrame:
@@ -171,20 +177,32 @@ def neurite_branches(neurites: xr.Dataset) -> pd.DataFrame:
     tables = compute(*tasks)
     table = pd.concat([part for part in tables if len(part)] or [tables[0]], ignore_index=True)
     if skeleton["t"].attrs.get("units") == "s":
-        table["t"] = skeleton["t"].values.astype(float)[table["t_index"].to_numpy()]
+        table["t"] = skeleton["t"].values.astype(float)[table["t_index"].to_numpy(dtype=int)]
     table.attrs = {"frames": skeleton.sizes["t"], "recording_id": neurons.recording_id(skeleton)}
     source = xr.DataArray(0, attrs={schema.HISTORY: json.dumps(schema.history(neurites))})
     table.attrs[schema.HISTORY] = schema.with_history(source, "neurite_branches", {}).attrs[schema.HISTORY]
     return table
 
 
-def _require_scales(sigma_um: Sequence[float]) -> tuple[float, ...]:
-    if np.ndim(sigma_um) != 1 or not len(sigma_um):
-        raise NiddlError(f"expected sigma_um as some numbers in µm, got {sigma_um!r}")
-    scales = tuple(float(sigma) for sigma in sigma_um)
-    if not all(0 < sigma < np.inf for sigma in scales):
-        raise NiddlError(f"expected positive numbers of µm in sigma_um, got {sigma_um!r}")
-    return scales
+@dataclass(frozen=True)
+class Settings:
+    """What :func:`segment_neurites` was asked for."""
+
+    sigma_um: tuple[float, ...]
+    low: float
+    high: float
+    min_length_um: float
+    prune_um: float
+
+    def __post_init__(self) -> None:
+        if not self.sigma_um or not all(0 < sigma < np.inf for sigma in self.sigma_um):
+            raise NiddlError(f"expected sigma_um as some positive numbers of µm, got {self.sigma_um}")
+        for name in ("low", "high", "min_length_um", "prune_um"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+                raise NiddlError(f"expected {name} as a number of 0 or more, got {value!r}")
+        if self.low > self.high:
+            raise NiddlError(f"expected low up to high, got low={self.low:g} and high={self.high:g}")
 
 
 def _plane_movie(recording: xr.DataArray, project: str | None) -> xr.DataArray:
@@ -204,26 +222,16 @@ def _plane_movie(recording: xr.DataArray, project: str | None) -> xr.DataArray:
     return projected.assign_coords(z=("z", [float(recording["z"].values.astype(float).mean())], where))
 
 
-def _traced_block(
-    frames: np.ndarray,
-    *,
-    sigma_um: Sequence[float],
-    low: float,
-    high: float,
-    min_length_um: float,
-    pixel_um: np.ndarray,
-) -> np.ndarray:
+def _traced_block(frames: np.ndarray, *, settings: Settings, pixel_um: np.ndarray) -> np.ndarray:
     """Return frames (t, 1, y, x) of bits, 1 for the mask and 2 for the skeleton."""
     bits = np.zeros(frames.shape, np.uint8)
     for place, frame in enumerate(frames):
-        mask, skeleton = traced(frame[0], sigma_um, low, high, min_length_um, pixel_um)
+        mask, skeleton = _traced(frame[0], settings, pixel_um)
         bits[place, 0] = mask + 2 * skeleton
     return bits
 
 
-def traced(
-    plane: np.ndarray, sigma_um: Sequence[float], low: float, high: float, min_length_um: float, pixel_um: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _traced(plane: np.ndarray, settings: Settings, pixel_um: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mask and the skeleton (y, x) of the lines in a plane."""
     from skimage import filters, morphology
 
@@ -233,11 +241,11 @@ def traced(
     filled = np.where(valid, plane, np.median(plane[valid]))
     follow: Callable[..., np.ndarray] = filters.apply_hysteresis_threshold
     thin: Callable[..., np.ndarray] = morphology.skeletonize
-    mask = follow(ridge_strength(filled, sigma_um, pixel_um), low, high) & valid
-    skeleton = thin(mask)
+    mask = follow(ridge_strength(filled, settings.sigma_um, pixel_um), settings.low, settings.high) & valid
+    middle_um = float(np.sqrt(np.prod(pixel_um)))
+    skeleton = pruned(thin(mask), round(settings.prune_um / middle_um))
     objects, count = ndimage.label(mask, _ALL_NEIGHBOURS)
-    length_um = np.bincount(objects[skeleton], minlength=count + 1) * float(np.sqrt(np.prod(pixel_um)))
-    long_enough = length_um >= min_length_um
+    long_enough = np.bincount(objects[skeleton], minlength=count + 1) * middle_um >= settings.min_length_um
     long_enough[0] = False
     kept = long_enough[objects]
     return mask & kept, skeleton & kept
@@ -249,10 +257,9 @@ def _measured(skeleton: np.ndarray, grid: Grid, t: int) -> pd.DataFrame:
 
     plane = np.asarray(skeleton)[0]
     # skan refuses an image in which no two pixels touch.
-    lone = ndimage.convolve(plane.astype(np.uint8), _ALL_NEIGHBOURS.astype(np.uint8), mode="constant") <= 1
-    plane = plane & ~lone
+    plane = plane & (neighbours(plane) > 0)
     if not plane.any():
-        return pd.DataFrame({name: np.empty(0, object if name == "kind" else float) for name in BRANCH_COLUMNS})
+        return pd.DataFrame({name: np.empty(0, _EMPTY.get(name, float)) for name in BRANCH_COLUMNS})
     from skan import Skeleton, summarize
 
     found = summarize(Skeleton(plane, spacing=grid.voxel_um[1:].tolist()), separator="-")

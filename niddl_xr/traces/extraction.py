@@ -15,7 +15,7 @@ from niddl_xr.neurons import TRACE_DIMS, recording_id, require_tracks
 from niddl_xr.schema import HISTORY, NiddlError, require_recording, with_history
 from niddl_xr.traces._frames import common_frames, grid_of
 from niddl_xr.traces._kernels.denoised import variance_of_denoised
-from niddl_xr.traces._kernels.measuring import Measured, Noise, Recipe
+from niddl_xr.traces._kernels.measuring import GAUSSIAN, Measured, Noise, Recipe
 from niddl_xr.traces._kernels.surroundings import shell
 from niddl_xr.traces._kernels.windows import GAUSSIAN_REACH, half_box
 from niddl_xr.traces._noise import UNKNOWN, is_denoised, noise_of
@@ -23,7 +23,6 @@ from niddl_xr.traces._streaming import measure_frames
 
 BOXES = {"box": (1, 2, 2), "box3x3": (0, 1, 1), "pixel": (0, 0, 0)}  # half sizes (z, y, x) in voxels
 METHODS = ("gaussian", "least_squares", "ball", *BOXES, "topk", "labels")
-GAUSSIAN = ("gaussian", "least_squares")
 RADIUS_UM = 1.6  # of a neuron, as detect takes it, where neither the tracks nor the caller say
 BALL_UM = 2.0
 LABEL_REACH_UM = 4.0

@@ -22,7 +22,7 @@ def anchors_of(anchors: Any, frames: Frames, *, forbidden: pd.DataFrame | None =
     """Match anchors to detections, one to one and within 3 µm.
 
     ``anchors`` is a table with the columns t_index, neuron, z, y, x [µm], or tracks, whose points of provenance anchor
-    and manual count. ``forbidden`` has the same columns: points that are not that neuron.
+    and manual count. ``forbidden`` has the same columns: points that are not that neuron, any number in a frame.
     """
     table = None if anchors is None else _table(anchors, len(frames))
     if (table is None or not len(table)) and (forbidden is None or not len(forbidden)):
@@ -32,17 +32,18 @@ def anchors_of(anchors: Any, frames: Frames, *, forbidden: pd.DataFrame | None =
     if forbidden is None or not len(forbidden):
         away, away_name = np.empty((0, 2), int), np.empty(0, object)
     else:
-        away_frame, away_name, _, away_detection = _matched(_table(forbidden, len(frames)), frames, one_to_one=False)
+        ruled_out = _table(forbidden, len(frames), "forbidden")
+        away_frame, away_name, _, away_detection = _matched(ruled_out, frames, one_to_one=False)
         known = away_detection >= 0
         away, away_name = np.stack([away_frame, away_detection], axis=1)[known], away_name[known]
     return Anchors(frame, name, points, detection, away, away_name)
 
 
-def _table(anchors: Any, frames: int) -> pd.DataFrame:
+def _table(anchors: Any, frames: int, word: str = "anchors") -> pd.DataFrame:
     if isinstance(anchors, xr.Dataset):
         tracks = require_tracks(anchors)
         if "provenance" not in tracks:
-            raise NiddlError("expected anchors with the variable provenance: points that are anchor or manual count")
+            raise NiddlError(f"expected {word} with the variable provenance: points that are anchor or manual count")
         said = np.isin(tracks["provenance"].values, (ANCHOR, MANUAL)) & tracks["observed"].values
         frame, neuron = np.nonzero(said)
         points = tracks["position"].values[frame, neuron]
@@ -55,17 +56,17 @@ def _table(anchors: Any, frames: int) -> pd.DataFrame:
         )
     if not isinstance(anchors, pd.DataFrame) or not set(COLUMNS) <= set(anchors):
         got = list(anchors.columns) if isinstance(anchors, pd.DataFrame) else type(anchors).__name__
-        raise NiddlError(f"expected anchors as tracks or as a table with the columns {COLUMNS}, got {got}")
+        raise NiddlError(f"expected {word} as tracks or as a table with the columns {COLUMNS}, got {got}")
     kinds = anchors[list(POINT_COLUMNS)].dtypes
     if len(anchors) and not all(kind.kind in "uif" for kind in kinds):
-        raise NiddlError(f"expected numbers in the columns {POINT_COLUMNS} of anchors, got {kinds.map(str).to_dict()}")
+        raise NiddlError(f"expected numbers in the columns {POINT_COLUMNS} of {word}, got {kinds.map(str).to_dict()}")
     numbers = anchors[list(POINT_COLUMNS)].to_numpy(float)
     if not np.all(np.isfinite(numbers)):
-        raise NiddlError("expected finite t_index, z, y, x in anchors; drop rows that are NaN with dropna()")
+        raise NiddlError(f"expected finite t_index, z, y, x in {word}; drop rows that are NaN with dropna()")
     beyond = (numbers[:, 0] < 0) | (numbers[:, 0] >= frames) | (numbers[:, 0] != np.floor(numbers[:, 0]))
     if beyond.any():
         raise NiddlError(
-            f"expected t_index of anchors as whole numbers from 0 to {frames - 1}, got {numbers[beyond][0, 0]:g}: "
+            f"expected t_index of {word} as whole numbers from 0 to {frames - 1}, got {numbers[beyond][0, 0]:g}: "
             "are they of this recording?"
         )
     nameless = anchors["neuron"].isna() | (anchors["neuron"].astype(str) == "")
@@ -74,7 +75,7 @@ def _table(anchors: Any, frames: int) -> pd.DataFrame:
             f"expected a name for every anchor, got none in frame {numbers[nameless.to_numpy()][0, 0]:g}: a point that "
             "is some neuron and says not which is no anchor"
         )
-    if anchors.duplicated(["t_index", "neuron"]).any():
+    if word == "anchors" and anchors.duplicated(["t_index", "neuron"]).any():
         twice = anchors[anchors.duplicated(["t_index", "neuron"])].iloc[0]
         raise NiddlError(f"expected one place a neuron and frame, got two of {twice.neuron} in frame {twice.t_index}")
     return anchors

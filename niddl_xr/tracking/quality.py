@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,26 +21,38 @@ _LEAST = 0.2  # suspicion of what is worth a look
 _RUN_FRAMES = 8.0
 _CHANGE = 3.0  # times the usual change of brightness or size
 
-# Logistic regression (weights of 0 or more) of wrong points, fitted on six simulated heads, motion "free" and "hard",
-# tracked by method="template", of which 3 to 64 % of the points were wrong; brightness and radius of the detections had
-# errors of 20 and 15 %. For each measure, mapped to 0..1: its weight, and its mean at right points, which stands in
-# where a measure is not known.
-_OFFSET = -6.9
-_OBSERVED = {
-    "residual": (2.7, 0.27),
-    "lasting": (1.3, 0.27),
-    "usual": (1.2, 0.30),
-    "jump": (1.8, 0.40),
-    "ambiguity": (2.5, 0.19),
-    "disagreement": (0.9, 0.43),
-    "intensity": (2.5, 0.17),
-    "radius": (0.9, 0.18),
-    "unassigned": (0.9, 0.12),
-    "frame": (2.3, 0.30),
+# Logistic regressions (weights of 0 or more) of wrong points, fitted on twelve simulated heads: six of motion "free"
+# and "hard" tracked by method="template" (3 to 64 % wrong), six of motion "fixed", "semi" and "free" with near neurons
+# exchanged (5 % wrong, random confidences). Brightness and radius of the detections had errors of 20 and 15 %. For each
+# measure, mapped to 0..1: its weight, and its mean at right points, which stands in where a measure is not known.
+_Weights = Mapping[str, tuple[float, float]]
+_OFFSET = -6.95
+_OBSERVED: _Weights = {
+    "residual": (2.55, 0.24),
+    "lasting": (2.4, 0.24),
+    "usual": (1.1, 0.25),
+    "jump": (1.45, 0.35),
+    "ambiguity": (3.15, 0.16),
+    "disagreement": (0.8, 0.39),
+    "intensity": (1.8, 0.18),
+    "radius": (0.65, 0.18),
+    "unassigned": (0.65, 0.09),
+    "frame": (1.85, 0.25),
 }
-# The same for positions where nothing was detected.
+# The same of tracks alone, without the detections.
+_ALONE_OFFSET = -6.5
+_ALONE: _Weights = {
+    "residual": (4.3, 0.24),
+    "lasting": (3.1, 0.24),
+    "usual": (0.9, 0.25),
+    "jump": (1.8, 0.35),
+    "disagreement": (1.0, 0.39),
+    "unassigned": (0.6, 0.09),
+    "frame": (1.8, 0.25),
+}
+# The same of positions where nothing was detected, of the six tracked ones.
 _FILLED_OFFSET = -3.1
-_FILLED = {"residual": (4.6, 0.30), "frame": (4.4, 0.28), "unassigned": (1.8, 0.13), "run": (0.1, 0.27)}
+_FILLED: _Weights = {"residual": (4.6, 0.30), "frame": (4.4, 0.28), "unassigned": (1.8, 0.13), "run": (0.1, 0.27)}
 
 
 class TrackQuality(NamedTuple):
@@ -103,8 +116,8 @@ def track_quality(tracks: xr.Dataset, detections: pd.DataFrame | None = None) ->
     by robust ridge regression. It is exact where a neighbourhood moves, turns and stretches as one, so that a neuron
     that is wrong for a minority of the frames is found in all of them, not only where it jumps. *Suspicion* is a
     logistic regression of all measures, each saturating at about half the distance between neurons, which was fitted on
-    simulated heads tracked by ``method="template"``; other recordings have other errors, so take it for an order rather
-    than a probability.
+    simulated heads, tracked by ``method="template"`` or with exchanged neurons; other recordings have other errors, so
+    take it for an order rather than a probability.
 
     Examples
     --------
@@ -124,28 +137,35 @@ def track_quality(tracks: xr.Dataset, detections: pd.DataFrame | None = None) ->
             "convert it, then set tracks['position'].attrs['units'] = 'µm'"
         )
     measures = measured(tracks, detections)
-    observed_signs, filled_signs = _signs(measures)
-    suspicion = _suspicion(measures, observed_signs, filled_signs)
+    signs = _signs(measures)
+    offset, weights = (_OFFSET, _OBSERVED) if detections is not None else (_ALONE_OFFSET, _ALONE)
+    added = _added(signs, weights)
+    odds = np.where(
+        measures.observed,
+        _odds(added, offset, weights),
+        _odds(_added(signs, _FILLED), _FILLED_OFFSET, _FILLED),
+    )
+    suspicion = 1 / (1 + np.exp(-odds))
+    suspicion[measures.trusted] = 0.0
+    suspicion[~np.isfinite(measures.position).all(axis=-1)] = np.nan
     result = _dataset(tracks, measures, suspicion)
     kept = {name: given.attrs[name] for name in ("recording_id", "version_id", schema.HISTORY) if name in given.attrs}
     result = schema.with_history(
         result.assign_attrs(kept), "track_quality", {"detections": None if detections is None else len(detections)}
     )
-    queue = review_queue(tracks, measures, suspicion, observed_signs, least=_LEAST)
+    queue = review_queue(tracks, measures, suspicion, added, least=_LEAST)
     frames = frame_table(tracks, measures, suspicion)
     for table in (queue, frames):
         table.attrs[schema.HISTORY] = result.attrs[schema.HISTORY]
     return TrackQuality(result, queue, frames)
 
 
-def _signs(measures: Measures) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return what each measure adds to the log odds (t, neuron) beyond its mean at right points: observed, filled."""
+def _signs(measures: Measures) -> dict[str, np.ndarray]:
+    """Return the measures (t, neuron), mapped to 0..1 so that more is worse; NaN where not known."""
     half = measures.spacing_um / 2
     residual = _saturating(measures.residual_um / half)
     shape = residual.shape
-    frame = np.broadcast_to(_saturating(measures.frame_residual)[:, None], shape)
-    unassigned = np.broadcast_to(measures.unassigned[:, None], shape)
-    observed = {
+    return {
         "residual": residual,
         "lasting": np.where(np.isfinite(residual), _saturating(measures.lasting_um / half), np.nan),
         "usual": np.broadcast_to(_saturating(measures.usual_um / half), shape),
@@ -154,35 +174,25 @@ def _signs(measures: Measures) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
         "disagreement": measures.disagreement,
         "intensity": _saturating(measures.intensity_jump / _CHANGE),
         "radius": _saturating(measures.radius_jump / _CHANGE),
-        "unassigned": unassigned,
-        "frame": frame,
+        "unassigned": np.broadcast_to(measures.unassigned[:, None], shape),
+        "frame": np.broadcast_to(_saturating(measures.frame_residual)[:, None], shape),
+        "run": _saturating(measures.unobserved_run / _RUN_FRAMES),
     }
-    run = _saturating(measures.unobserved_run / _RUN_FRAMES)
-    filled = {"residual": residual, "frame": frame, "unassigned": unassigned, "run": run}
-    return (
-        {name: weight * np.nan_to_num(observed[name] - mean, nan=0.0) for name, (weight, mean) in _OBSERVED.items()},
-        {name: weight * np.nan_to_num(filled[name] - mean, nan=0.0) for name, (weight, mean) in _FILLED.items()},
-    )
+
+
+def _added(signs: Mapping[str, np.ndarray], weights: _Weights) -> dict[str, np.ndarray]:
+    """Return what each measure adds to the log odds (t, neuron), beyond what it adds at right points."""
+    return {name: weight * np.nan_to_num(signs[name] - mean, nan=0.0) for name, (weight, mean) in weights.items()}
+
+
+def _odds(added: Mapping[str, np.ndarray], offset: float, weights: _Weights) -> np.ndarray:
+    usual = offset + sum(weight * mean for weight, mean in weights.values())
+    return np.asarray(usual + np.sum(list(added.values()), axis=0))
 
 
 def _saturating(values: np.ndarray) -> np.ndarray:
     """Map 0 to 0, 1 to a half and infinity to 1."""
     return np.asarray(1 - 1 / (1 + values))
-
-
-def _suspicion(
-    measures: Measures, observed_signs: dict[str, np.ndarray], filled_signs: dict[str, np.ndarray]
-) -> np.ndarray:
-    offset = _OFFSET + sum(weight * mean for weight, mean in _OBSERVED.values())
-    filled_offset = _FILLED_OFFSET + sum(weight * mean for weight, mean in _FILLED.values())
-    zero = np.zeros(measures.observed.shape)
-    odds = np.where(
-        measures.observed, sum(observed_signs.values(), zero + offset), sum(filled_signs.values(), zero + filled_offset)
-    )
-    suspicion = 1 / (1 + np.exp(-odds))
-    suspicion[measures.trusted] = 0.0
-    suspicion[~np.isfinite(measures.position).all(axis=-1)] = np.nan
-    return np.asarray(suspicion)
 
 
 def _dataset(tracks: xr.Dataset, measures: Measures, suspicion: np.ndarray) -> xr.Dataset:

@@ -67,6 +67,8 @@ def test_an_added_point_is_of_the_selected_neuron():
     assert edits_between(BEFORE, added(-1, 1.0, "n002")) == [{"op": "move", "neuron": "n002", "t_index": 1, **place}]
     # napari copies the features of another point.
     assert edits_between(BEFORE, added(3, 1.0, "n002")) == [{"op": "move", "neuron": "n002", "t_index": 1, **place}]
+    (edit,) = edits_between(BEFORE, added(3, 1.0, "AVAL"))
+    assert (edit["op"], edit["neuron"]) == ("move", "AVAL")
     assert edits_between(BEFORE, added(np.nan, 0.4, "n009")) == [{"op": "add", "neuron": "n009", "t_index": 0, **place}]
 
 
@@ -253,6 +255,8 @@ def test_the_layer_holds_all_known_points(model, points, layer, clock):
 def test_a_drag_of_many_steps_is_one_edit(model, points, layer, clock):
     for x in (3.5, 4.0, 5.5):
         layer.drag(0, (1.0, 4.0, x))
+    for early in clock.due[:2]:
+        early()  # the hand has moved since
     assert not model.edits.path.exists()
     clock.rest()
     row = rows(model).iloc[0]

@@ -46,9 +46,12 @@ def test_fit_finds_the_numbers_of_a_decay() -> None:
 
 def test_low_points_of_a_ramp() -> None:
     t = np.arange(120.0)
-    middle, low = low_points(t, np.where(t == 7, np.nan, t), 0.5)
-    assert len(low) == 119 // 4  # 30 of a longer trace, none of fewer than 4 frames
+    middle, low = low_points(t, t, 0.5)
+    assert len(low) == 30
     np.testing.assert_allclose(middle, low)  # of a straight line the median is at the middle
+    middle, low = low_points(t, np.where(t < 60, np.nan, 2 * t), 0.5)
+    assert len(low) == 15  # never of fewer than 4 frames
+    np.testing.assert_allclose(low, 2 * middle)
 
 
 @pytest.mark.parametrize(("fraction", "tau_s"), [(0.2, 300.0), (0.5, 100.0), (0.7, 70.0)])

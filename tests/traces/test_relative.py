@@ -45,7 +45,7 @@ def test_noise_does_not_lower_the_baseline() -> None:
     np.testing.assert_allclose(naive, 100 + 30 * norm.ppf(0.2), rtol=0.03)
     active = 100 + 80 * (rng.random((4000, 1)) < 0.3).cumsum(axis=0) % 2 + noise[:, :1] / 3
     estimate = nx.dff(traces_of(active, variance=100.0))["F0"][0]
-    assert float(estimate) == pytest.approx(100, rel=0.06)
+    assert estimate.item() == pytest.approx(100, rel=0.06)
 
 
 def test_kernels_keep_gaps_and_unknown_noise() -> None:

@@ -1,5 +1,7 @@
 """Suspicion and the review queue: mistakes planted into tracks whose truth is known."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,9 @@ from niddl_xr import schema
 from niddl_xr.neurons import ANCHOR, AUTO, FILLED, MANUAL, make_tracks
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import whole_brain
-from niddl_xr.tracking import track_quality
+from niddl_xr.tracking import _quality_queue, quality, track_quality
 from niddl_xr.tracking._kernels import suspicion as kernel
+from niddl_xr.tracking._quality_measures import measured
 
 FRAMES, COUNT = 90, 30
 
@@ -76,17 +79,18 @@ def test_the_expected_place_is_not_led_astray():
 
 
 def test_trusted_points_count_where_they_are():
-    truth = moving()
+    """In one frame neuron 4 of 7 is 9 µm away: its neighbours go by it only if a human said so."""
+    truth = moving(count=7)
     places = truth.copy()
-    places[20:60, 4] += (0, 9, -4)
-    trusted = np.zeros((FRAMES, COUNT), bool)
+    places[40, 4] += (0, 9, 0)
     near, spacing = kernel.around(places)
-    free, _ = kernel.expected_places(places, trusted, near, spacing)
-    trusted[:, 4] = True
-    bound, _ = kernel.expected_places(places, trusted, near, spacing)
-    neighbours = [n for n in range(COUNT) if 4 in near[n, :3] and n != 4]
-    change = np.sqrt(((bound - free)[20:60, neighbours] ** 2).sum(-1))
-    assert change.max() > 0.5
+    others = [0, 1, 2, 3, 5, 6]
+    for trust, least, most in ((False, 0.0, 1.5), (True, 1.6, 9.0)):
+        trusted = np.zeros((FRAMES, 7), bool)
+        trusted[40, 4] = trust
+        expected, _ = kernel.expected_places(places, trusted, near, spacing)
+        off = np.sqrt(((expected - truth)[40, others] ** 2).sum(-1))
+        assert least < off.max() < most
 
 
 def test_neighbours_spacing_and_jumps_by_hand():
@@ -207,10 +211,32 @@ def test_jumps_of_brightness_and_size():
         values = found.suspicion[name].values
         assert np.unravel_index(np.nanargmax(values), values.shape) == (50, 7)
     suspicion = found.suspicion["suspicion"].values
-    assert suspicion[50, 7] == np.delete(suspicion, 50, axis=0).max(initial=suspicion[50, 7])
-    assert "times as much as is usual" in found.queue.set_index("neuron").loc["n007", "reason"]
+    assert suspicion[50, 7] > 4 * np.median(suspicion)
     bare = track_quality(tracks_of(places, det_id=True), table[["t_index", "z", "y", "x"]])
     assert np.isnan(bare.suspicion["intensity_jump"]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("residual", r"^\d\.\d µm from where its neighbours expect it$"),
+        ("lasting", r"^for several frames \d\.\d µm from where"),
+        ("usual", r"^moves otherwise than its neighbours in all frames \(by 0\.\d µm\)$"),
+        ("jump", r"^jumps by \d\.\d µm against its neighbours$"),
+        ("ambiguity", r"µm from where its neighbours expect it, another detection is about as near$"),
+        ("disagreement", r"^found with a confidence of 0\.90$"),
+        ("intensity", r"^brightness changes \d+ times as much as is usual$"),
+        ("radius", r"^size changes \d+ times as much as is usual$"),
+        ("unassigned", r"^only 97% of the neurons are found in this frame$"),
+        ("frame", r"^all neurons of this frame are far from where they are expected$"),
+    ],
+)
+def test_every_reason_has_words(kind, words):
+    places = moving(frames=20)
+    places[7, 3] = np.nan
+    text = _quality_queue._words(kind, measured(tracks_of(places, det_id=True), table_of(places)), 7, 5)
+    assert re.search(words, text), text
+    assert kind in quality._OBSERVED
 
 
 def test_positions_without_a_detection():
@@ -246,16 +272,16 @@ def test_the_table_of_frames():
 
 
 def planted(seed: int) -> tuple[xr.Dataset, np.ndarray]:
-    """True tracks of a freely moving head with jitter, gaps, and 25 exchanges of near neurons for 1 to 30 frames."""
+    """True tracks of a freely moving head with jitter, gaps, and 15 exchanges of near neurons for 1 to 20 frames."""
     head = whole_brain(shape=(30, 512, 512), frames=80, neurons=70, motion="free", seed=seed)
     places = head["tracks"]["position"].values.astype(float)
     rng = np.random.default_rng(seed)
     places += rng.normal(0, 0.35, places.shape)
     near, _ = kernel.around(places)
     name = np.tile(np.arange(70), (80, 1))
-    for _ in range(25):
+    for _ in range(15):
         first, start = int(rng.integers(70)), int(rng.integers(79))
-        second, end = int(near[first, rng.integers(3)]), start + int(rng.integers(1, 31))
+        second, end = int(near[first, rng.integers(3)]), start + int(rng.integers(1, 21))
         for array in (places, name):
             array[start:end, [first, second]] = array[start:end, [second, first]]
     places[rng.random((80, 70)) < 0.07] = np.nan
@@ -275,7 +301,7 @@ def test_real_mistakes_come_first(seed):
     top = quality.queue.head(20)
     hits = [wrong[t, number[name]] for t, name in zip(top["t_index"], top["neuron"], strict=True)]
     assert np.mean(hits) >= 0.9
-    assert 0.02 < wrong.mean() < 0.2  # chance
+    assert 0.01 < wrong.mean() < 0.1  # chance
 
 
 # ---- edges

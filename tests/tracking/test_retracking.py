@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from niddl_xr import simulation
 from niddl_xr.neurons import ANCHOR, AUTO, MANUAL
@@ -407,6 +408,46 @@ def test_real_methods_keep_what_was_said(log, method):
     once_more = retrack(found, again, log)
     check_standing(once_more, edited)
     assert set(again["neuron"].values) <= set(once_more["neuron"].values)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        1,
+        pytest.param(
+            3,
+            marks=pytest.mark.xfail(raises=KeyError, strict=True, reason="a neuron is seen too rarely"),
+        ),
+    ],
+)
+def test_true_corrections_help_beyond_their_own_frames(log, seed):
+    """More is right than by the corrections alone, neurons told by their ids; with names mistaken it is far less."""
+    worm = simulation.whole_brain(shape=(14, 160, 160), frames=30, neurons=35, motion="free", seed=seed)
+    found = simulation.detections(worm, seed=seed)
+    names = sorted(set(found["neuron"]) - {""})
+    real = found[found["neuron"] != ""]
+    row = np.full((30, len(names)), -1)
+    row[real["t_index"], [names.index(name) for name in real["neuron"]]] = real.index
+    base = track(found)
+    shared = ((row[:, :, None] == base["det_id"].values[:, None, :]) & (row[:, :, None] >= 0)).sum(axis=0)
+    pairs = list(zip(*linear_sum_assignment(shared, maximize=True), strict=True))
+
+    def right(tracks):
+        own = tracks.sel(neuron=[base["neuron"].values[number] for _, number in pairs])
+        truth = row[:, [neuron for neuron, _ in pairs]]
+        places = found[["z", "y", "x"]].to_numpy()[truth]
+        near = np.linalg.norm(own["position"].values - places, axis=-1) < 0.01
+        return near & own["observed"].values & (truth >= 0)
+
+    before = right(base)
+    wrong = np.argwhere(~before & (row[:, [neuron for neuron, _ in pairs]] >= 0))
+    for t, number in wrong[:: max(len(wrong) // 12, 1)][:12].tolist():
+        place = found.loc[row[t, pairs[number][0]], ["z", "y", "x"]].astype(float).to_dict()
+        log.append("move", neuron=str(base["neuron"].values[pairs[number][1]]), t=t, **place, tracks=base)
+    assert len(log) >= 5
+    applied, again = apply_edits(base, log), retrack(found, base, log)
+    assert right(applied).sum() == before.sum() + len(log)
+    assert right(again).sum() >= right(applied).sum()
 
 
 def test_orphans_are_tried_again_on_new_tracks(base, log):

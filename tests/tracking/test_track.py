@@ -372,3 +372,23 @@ def test_many_neurons_have_names_of_equal_length(given):
     given(np.arange(600)[None])
     found = pd.DataFrame({"t_index": 0, "z": 0.0, "y": 0.0, "x": np.arange(600) * 5.0})
     assert track(found)["neuron"].values[[0, -1]].tolist() == ["n001", "n600"]
+
+
+def test_several_points_of_a_frame_may_be_ruled_out_for_a_neuron():
+    table = pd.DataFrame(
+        [(t, 0.0, 20.0 * k, 0.1 * t) for t in range(5) for k in range(4)], columns=["t_index", "z", "y", "x"]
+    )
+    away = table[table["t_index"] == 2].assign(neuron="A")
+    tracks = track(table, method="template", anchors=table.iloc[[1]].assign(neuron="A"), forbidden=away)
+    assert tracks["observed"].sel(neuron="A").values.tolist() == [True, True, False, True, True]
+    with pytest.raises(NiddlError, match="of forbidden as whole numbers from 0 to 4, got 9"):
+        track(table, forbidden=away.assign(t_index=9))
+
+
+def test_short_recordings_are_no_false_detections():
+    pytest.importorskip("laptrack")
+    table = pd.DataFrame(
+        [(t, 0.0, 20.0 * k, 0.1 * t) for t in range(2) for k in range(4)], columns=["t_index", "z", "y", "x"]
+    )
+    assert track(table, method="laptrack").sizes["neuron"] == 4
+    assert track(table[:4], method="laptrack").sizes["neuron"] == 4

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 import niddl_xr as nx
 from niddl_xr.metrics.linking import pair_accuracy
-from niddl_xr.neurons import frames_of
+from niddl_xr.neurons import frames_of, neuron_names
 from niddl_xr.schema import NiddlError
 from niddl_xr.tracking import _matches
 from niddl_xr.tracking._kernels.descriptors import cloud_descriptors
@@ -20,7 +20,7 @@ from niddl_xr.tracking._kernels.pair_matching import pair_matches
 from niddl_xr.tracking._kernels.posture_order import reached, similar_frames
 from niddl_xr.tracking._kernels.voting import Ballot, assigned
 from niddl_xr.tracking.methods import Anchors
-from niddl_xr.tracking.methods.vote import link
+from niddl_xr.tracking.methods.vote import _columns_of, link
 
 UM_PER_UNIT = 84.0
 OPTIONS = {"gate_um": 8.0, "stiffness_um": 40.0, "regularisation": 0.03}
@@ -255,6 +255,51 @@ def test_neurons_that_the_reference_lacks_are_found():
     tracks = nx.track(table_of(clouds), method="vote", reference=0)
     assert tracks.sizes["neuron"] == 37
     assert tracks["observed"].isel(neuron=slice(35, None)).sum("t").values.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("word", ["anchors", "forbidden"])
+def test_neurons_that_the_reference_lacks_stay_when_a_human_speaks_of_another(word: str):
+    cloud = head(37)
+    clouds = [cloud + 0.1 * t for t in range(8)]
+    clouds[0] = np.delete(clouds[0], [5, 20], axis=0)
+    said = pd.DataFrame({"t_index": [4], "neuron": ["n003"], **dict(zip("zyx", clouds[4][[2]].T, strict=True))})
+    tracks = nx.track(table_of(clouds), method="vote", reference=0, **{word: said})
+    assert tracks.sizes["neuron"] == 37
+    assert tracks["observed"].isel(neuron=slice(35, None)).sum("t").values.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("name", ["AVAL", "n009"])
+def test_which_neuron_a_name_means(name: str):
+    """Corrections stand where the votes were wrong: however many, they do not say which neuron is meant."""
+
+    def column(frames: list[int], found: list[int], away: list[tuple[int, int]]) -> int:
+        ruled_out = np.array([(frame, 0) for frame, _ in away]).reshape(-1, 2)
+        said = Anchors(
+            np.array(frames),
+            np.full(len(frames), name, object),
+            np.zeros((len(frames), 3)),
+            np.array(found),
+            ruled_out,
+            np.full(len(away), name, object),
+        )
+        labels = np.array([label for _, label in away], dtype=int)
+        return _columns_of(said, np.array(found), labels, neuron_names(31), 0)[name]
+
+    by_itself = 8 if name == "n009" else None
+    assert column([0, 4, 5, 6], [3, 7, 7, 7], []) == 3
+    assert column([4, 5], [7, 7], []) == (by_itself or 7)
+    assert column([4, 5, 6], [7, 7, 2], [(5, 4), (6, 4)]) == (by_itself or 4)
+    assert column([0, 4], [3, 7], [(0, 5)]) == (by_itself or 5)
+    assert column([4], [-1], []) == (by_itself or 31)
+
+
+def test_a_name_that_was_another_neurons_stands_once():
+    cloud = head(31)
+    table = table_of([cloud + 1e-3 * t for t in range(9)])
+    said = pd.DataFrame({"t_index": [0], "neuron": ["n009"], **dict(zip("zyx", cloud[[3]].T, strict=True))})
+    tracks = nx.track(table, method="vote", reference=0, anchors=said)
+    assert len(set(tracks["neuron"].values.tolist())) == 31
+    assert set(tracks["det_id"].sel(neuron="n009").values % 31) == {3}
 
 
 @pytest.mark.parametrize("points", [1, 2, 3, 6])

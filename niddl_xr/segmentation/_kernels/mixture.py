@@ -6,13 +6,14 @@ times the voxel size; everything in µm is measured from voxel 0. Light is in co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import ndimage
 
 _SMOOTH_UM = 0.5  # before the background is looked for, so that noise does not pull it down
 _SMALLEST_SIGMA_UM, _LARGEST_SIGMA_UM = 0.35, 3.0  # of a component along any direction
+_LEASH_UM = 2.0  # from where a component was put: a dim one would drift to a neighbour's light
 _SETTLED_UM = 2e-3  # means that move less are taken to have arrived
 _TINY = 1e-9
 
@@ -21,29 +22,27 @@ _TINY = 1e-9
 class Mixture:
     """``n`` Gaussians, each over a floor that is constant in its window.
 
-    ``means_um`` (n, d), ``covariances_um2`` (n, d, d), ``peaks`` (n,) counts at the mean, ``floors`` (n,) counts.
+    ``means_um`` (n, d), ``covariances_um2`` (n, d, d), ``peaks`` (n,) counts at the mean, ``floors`` (n,) counts;
+    ``anchors_um`` (n, d), where the components were first put: they do not leave their neighbourhood.
     """
 
     means_um: np.ndarray
     covariances_um2: np.ndarray
     peaks: np.ndarray
     floors: np.ndarray
+    anchors_um: np.ndarray
 
     def __len__(self) -> int:
         return len(self.means_um)
 
     def select(self, which: np.ndarray) -> Mixture:
         """Return the components of a mask or of indices."""
-        return Mixture(self.means_um[which], self.covariances_um2[which], self.peaks[which], self.floors[which])
+        return Mixture(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def joined(self, other: Mixture) -> Mixture:
         """Return the components of both, those of ``other`` last."""
-        return Mixture(
-            np.concatenate([self.means_um, other.means_um]),
-            np.concatenate([self.covariances_um2, other.covariances_um2]),
-            np.concatenate([self.peaks, other.peaks]),
-            np.concatenate([self.floors, other.floors]),
-        )
+        names = [field.name for field in fields(self)]
+        return Mixture(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def start(points_um: np.ndarray, radius_um: np.ndarray) -> Mixture:
     dims = points_um.shape[1]
     covariances = bounded(np.square(radius_um)[:, None, None] / 5 * np.eye(dims))
     nothing = np.zeros(len(points_um))
-    return Mixture(np.asarray(points_um, dtype=np.float64), covariances, nothing, nothing)
+    places = np.asarray(points_um, dtype=np.float64)
+    return Mixture(places, covariances, nothing, nothing, places)
 
 
 def background(frame: np.ndarray, voxel_um: np.ndarray, radius_um: float) -> np.ndarray:
@@ -128,17 +128,16 @@ def fit(
     counts = np.where(seen.valid, signal.ravel()[seen.places], 0).astype(np.float32)
     number = np.maximum(seen.valid.sum(axis=1), 1)
     unlit = mixture.peaks <= 0
-    current = Mixture(
-        mixture.means_um,
-        mixture.covariances_um2,
-        np.where(unlit, 0.7 * counts.max(axis=1, initial=0) + _TINY, mixture.peaks),
-        np.where(unlit, 0.1 * counts.sum(axis=1) / number, mixture.floors),
+    current = replace(
+        mixture,
+        peaks=np.where(unlit, 0.7 * counts.max(axis=1, initial=0) + _TINY, mixture.peaks),
+        floors=np.where(unlit, 0.1 * counts.sum(axis=1) / number, mixture.floors),
     )
     for _ in range(iterations):
         updated = _step(counts, current, seen, number, float(np.prod(voxel_um)), signal.size)
         if typical_um2 is not None:
             drawn = (1 - shrinkage) * updated.covariances_um2 + shrinkage * typical_um2
-            updated = Mixture(updated.means_um, drawn, updated.peaks, updated.floors)
+            updated = replace(updated, covariances_um2=drawn)
         moved = float(np.abs(updated.means_um - current.means_um).max(initial=0))
         grown = float(np.abs(updated.covariances_um2 - current.covariances_um2).max(initial=0))
         current = updated
@@ -163,11 +162,14 @@ def _step(
     spread = np.einsum("nwi,nwj->nij", excess[..., None] * offsets, offsets, optimize=True)
     spread = (mass[:, None, None] * mixture.covariances_um2 + spread) / total_mass[:, None, None]
     covariances = bounded(spread - shift[:, :, None] * shift[:, None, :])
-    return Mixture(
-        mixture.means_um + shift,
-        covariances,
-        total_mass * voxel_volume / _volume(covariances),
-        mixture.floors * (ratio * seen.valid).sum(axis=1) / number,
+    away = mixture.means_um + shift - mixture.anchors_um
+    length = np.linalg.norm(away, axis=1, keepdims=True)
+    return replace(
+        mixture,
+        means_um=mixture.anchors_um + away * np.minimum(1, _LEASH_UM / np.maximum(length, _TINY)),
+        covariances_um2=covariances,
+        peaks=total_mass * voxel_volume / _volume(covariances),
+        floors=mixture.floors * (ratio * seen.valid).sum(axis=1) / number,
     )
 
 

@@ -49,7 +49,7 @@ def curvature(plane: np.ndarray, sigma_um: float, pixel_um: np.ndarray) -> np.nd
 
 
 def _derivative(plane: np.ndarray, sigma_um: float, pixel_um: np.ndarray, order: tuple[int, int]) -> np.ndarray:
-    blurred = ndimage.gaussian_filter(plane, sigma_um / pixel_um, order=order)
+    blurred = ndimage.gaussian_filter(plane, sigma_um / pixel_um, order=order, mode="nearest")
     return np.asarray(blurred / np.prod(np.power(pixel_um, order)), dtype=np.float32)
 
 

@@ -28,7 +28,7 @@ _RETRY_UM = 1.0
 _APART_UM = 3.0  # of components proposed together
 _ZONE = 5.0  # squared Mahalanobis distance within which two components are judged
 _MODEL_ERROR = 0.05  # of the light: nuclei are no Gaussians
-_EXPLAINED = 0.02  # of a pair's energy that the second component has to explain
+_EXPLAINED = 0.03  # of a pair's energy that the second component has to explain
 _PENALTY = 2.0  # on BIC's, because the noise of neighbouring pixels is not independent (stripes)
 
 
@@ -199,7 +199,7 @@ def merged(pair: Mixture) -> Mixture:
     apart = pair.means_um - mean
     covariance = np.einsum("n,nij->ij", weight, pair.covariances_um2) + np.einsum("n,ni,nj->ij", weight, apart, apart)
     peak = mass.sum() / np.sqrt(np.linalg.det(covariance))
-    return Mixture(mean[None], covariance[None], np.array([peak]), pair.floors[:1])
+    return Mixture(mean[None], covariance[None], np.array([peak]), pair.floors[:1], mean[None])
 
 
 class _Local:

@@ -25,10 +25,7 @@ def variance_of_denoised(brightness: np.ndarray, raw_excess: np.ndarray, raw_var
             continue
         level = float(noise[known].mean())
         fast = _fast(trace)
-        if fast is None:
-            of_error = float(np.var(excess[known])) + level
-        else:
-            of_error = fast + _lasting(excess)
+        of_error = float(np.var(excess[known])) + level if fast is None else fast + _lasting(excess)
         # Brighter frames are noisier, denoised or not.
         result[known, neuron] = of_error * (noise[known] / level if level else 1.0)
     return result

@@ -14,6 +14,7 @@ from niddl_xr.traces._kernels.windows import Windows, windows_around
 
 VOXELS_AT_ONCE = 2**19  # in the windows of the neurons that are in memory together: 4 MiB an array
 LEAST_INSIDE = 0.25  # of the weights, on voxels that are there: with less a neuron has no brightness
+GAUSSIAN = ("gaussian", "least_squares")  # the methods that know how brightness changes with the place
 MEDIAN_VARIANCE = np.pi / 2  # of a median over that of a mean, for normal noise
 
 
@@ -109,7 +110,8 @@ def measure_frame(frame: Frame, places: np.ndarray, recipe: Recipe) -> Measured:
             subtracted = recipe.offset + recipe.neuropil * (background - recipe.offset)
         brightness = brightness - subtracted
         variance = variance + recipe.neuropil**2 * background_variance
-    place_variance = place_variance + _bend(brightness, recipe)
+    if recipe.method in GAUSSIAN:
+        place_variance = _without_bend(place_variance, brightness, recipe)
     measured = Measured(brightness, variance, place_variance, background, raw_excess)
     for whole, part in zip(result, measured, strict=True):
         whole[chosen] = part
@@ -276,12 +278,12 @@ def _tilt(
     return np.stack(tilts, axis=1)
 
 
-def _bend(brightness: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Return the variance (n,) by errors of the places to second order, of Gaussian means of Gaussian neurons.
+def _without_bend(variance: np.ndarray, brightness: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Return the ``variance`` (n,) by errors of the places, which is error² slope², without what the errors add to it.
 
-    The mean of a Gaussian with weights as wide as itself falls as exp(-d² / 4 sigma²) with the error d.
+    A Gaussian mean of a Gaussian as wide falls as exp(-d² / 4 sigma²) with the error d: to second order that has the
+    variance h² error⁴ / 2 with h = F / 2 sigma². But the slope is that at a place that is wrong already, so that its
+    square is larger by h² error², and the product by twice as much. Half of the variance is left at least.
     """
-    if recipe.method not in ("gaussian", "least_squares"):
-        return np.zeros(len(brightness))
-    relative = 0.5 * np.square(np.square(recipe.position_error_um / recipe.sigma_um) / 2).sum(axis=1)
-    return np.asarray(relative * np.square(brightness))
+    bend = 0.5 * np.square(np.square(recipe.position_error_um / recipe.sigma_um) / 2).sum(axis=1)
+    return np.asarray(np.maximum(variance - bend * np.square(brightness), variance / 2))

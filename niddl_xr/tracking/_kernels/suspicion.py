@@ -12,10 +12,11 @@ from scipy.ndimage import median_filter
 from scipy.spatial import KDTree
 
 NEIGHBOURS = 12  # as many as lie around a nucleus of the head
-MOST_FRAMES = 1000  # enough to learn how neighbours move together
+MOST_FRAMES = 500  # enough to learn how neighbours move together
 DETECTION_ERROR_UM = 0.5  # of a position: what is nearer than this to its expected place cannot be told from it
 ROUNDS = 4
-OUTLYING = 0.5  # of the distance to the nearest neuron: beyond half of it another one is nearer
+OUTLYING = 0.4  # of the distance to the nearest neuron: beyond half of it another one is nearer
+REWEIGHTINGS = 5
 
 
 def around(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +97,11 @@ def _completed(position: np.ndarray, known: np.ndarray, near: np.ndarray) -> np.
 
 
 def _learned_places(used: np.ndarray, reliable: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Return the expected place (t, neuron, 3) from weights fitted, robustly, to reliable points."""
+    """Return the expected place (t, neuron, 3) from weights fitted to reliable points.
+
+    Ridge regression, reweighted by the function of Geman & McClure (Bull. Int. Stat. Inst. 52:5, 1987): a neuron may be
+    wrong for a third of the frames without its weights learning that.
+    """
     expected = np.empty_like(used)
     for neuron, others in enumerate(near):
         middle = used[:, others].mean(axis=1)
@@ -106,7 +111,7 @@ def _learned_places(used: np.ndarray, reliable: np.ndarray, near: np.ndarray) ->
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_FRAMES).astype(int))] if len(rows) else rows
         weights = np.zeros(len(others))
         importance = np.ones(len(rows))
-        for _ in range(2):
+        for _ in range(REWEIGHTINGS):
             if not len(rows):
                 break
             weighted = shape[rows] * importance[:, None, None]
@@ -115,8 +120,8 @@ def _learned_places(used: np.ndarray, reliable: np.ndarray, near: np.ndarray) ->
             right = np.einsum("tia,ta->i", weighted, target[rows], optimize=True)
             weights = np.linalg.solve(gram + ridge * np.eye(len(others)), right)
             apart = _distance(np.einsum("k,tka->ta", weights, shape[rows]), target[rows])
-            scale = max(2 * float(np.median(apart)), DETECTION_ERROR_UM)
-            importance = 1 / (1 + (apart / scale) ** 2)
+            scale = max(float(np.median(apart)), DETECTION_ERROR_UM)
+            importance = 1 / (1 + (apart / scale) ** 2) ** 2
         place = middle + np.einsum("k,tka->ta", weights, shape, optimize=True)
         # What neighbours cannot say (fewer than four, or all in a plane) is the neuron's usual offset from it.
         offset = np.median(used[rows, neuron] - place[rows], axis=0) if len(rows) else 0.0

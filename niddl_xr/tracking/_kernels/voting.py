@@ -123,6 +123,8 @@ class Poll:
             self.labels[points] = np.where(self._fixed[points] >= 0, self._fixed[points], before[points])
         for frame, _ in reached(self.pairs, sources, self.ballot.neighbours):
             self.labels[self.ballot.points_of(frame)] = self._placed(frame)
+        grown = (self.labels == -1) & (before >= self.ballot.sizes[self.reference])  # which no reference can spread
+        self.labels[grown] = before[grown]
         self._settle()
 
     def grow(self) -> None:
@@ -148,7 +150,7 @@ class Poll:
         frame: np.ndarray,
         point: np.ndarray,
         column: np.ndarray,
-        weight: float,
+        weight: np.ndarray,
         away_point: np.ndarray,
         away_column: np.ndarray,
         columns: int,
@@ -168,7 +170,7 @@ class Poll:
         own = self._fixed[self.ballot.points_of(self.reference)]
         own[np.isin(own, self._elsewhere.get(self.reference, []))] = -1
         stands = point >= 0
-        self._fixed[point[stands]], self.weight[point[stands]] = column[stands], weight
+        self._fixed[point[stands]], self.weight[point[stands]] = column[stands], weight[stands]
         sources = [t for t in np.unique(frame).tolist() if self.ballot.sizes[t]]
         for t in sources:
             self.labels[self.ballot.points_of(t)] = self._placed(t)

@@ -54,7 +54,8 @@ def link(
         Longest run of frames in which a neuron is not detected and is still found again; 16 is 4 s at 4 volumes a
         second. After a longer one it is a new neuron.
     least_points
-        Tracks of fewer points are taken for false detections, unless an anchor is in them.
+        Tracks of fewer points are taken for false detections, unless an anchor is in them, or no more frames have
+        points.
     align
         Measure links after every frame was brought onto the one before, rigidly and then smoothly, as tissue deforms:
         of the points' distances only what is their own remains. False for cells that crawl each for itself.
@@ -84,6 +85,7 @@ def link(
         if not (isinstance(value, int | np.integer) and value >= least):
             raise NiddlError(f"expected {name} as a whole number of at least {least}, got {value!r}")
     step_um = min(gate_um, _usual_step_um(frames, gate_um) if step_um is None else step_um)
+    least_points = min(least_points, sum(len(cloud) > 0 for cloud in frames.points))
     said, points = _said(anchors), _aligned(frames.points) if align else frames.points
     tracks = _cut(_tracks(points, said, step_um, gap_frames), said, points)
     tracks = [track for track in tracks if len(track) >= least_points or any(node in said for node in track)]

@@ -19,7 +19,7 @@ from niddl_xr.tracking._matches import Matches, digest_of
 from niddl_xr.tracking.methods import Anchors, Linked
 
 _VERSION = "1"  # of what is kept: another one with every change of the numbers that the kernels give
-_ANCHOR_WEIGHT = 4.0  # a human's word beside the vote of a frame
+_KEY_WEIGHT = 4.0  # of the points of a key frame that a human has named, beside those of other frames
 _KEY_FRAMES = 4  # with which each frame is matched beside those that are most like it
 _KEY_SHARE = 0.5  # of a frame's points: where a human has named as many, the frame is a key frame
 
@@ -79,9 +79,10 @@ def link(
     -----
     Votes of many frames: Nguyen et al., PLoS Comput. Biol. 13:e1005517 (2017). A spanning tree of postures and votes
     along it, anchors as fixed sources: as measured in docs/decisions/0018. Anchored frames are sources beside the
-    reference; their points have four times the weight of others, and frames of which half is anchored are matched
-    to all frames that are like them. An anchor's name is that of the reference's point where it has the form n001,
-    else of the neuron that the frames, without any anchor, take most of the points of that name for.
+    reference. Frames of which half is anchored are matched to frames that are like them, and their anchored points
+    have four times the weight of others. An anchor's name is that of the reference's point that it stands at; of a name
+    without an anchor in the reference, that of the neuron n001, ... that it has the form of, else of the neuron that
+    the frames, without any anchor, take most of its points for; a point that is ruled out counts twice.
     """
     _require_options(stiffness_um=stiffness_um, regularisation=regularisation, n_neighbors=n_neighbors)
     sizes = [len(points) for points in frames.points]
@@ -157,12 +158,17 @@ def _turned(
     return clouds, descriptors, target
 
 
+def _key_frames(anchors: Anchors, sizes: np.ndarray) -> np.ndarray:
+    """Return the frames of whose points half are named."""
+    named = np.bincount(anchors.frame[anchors.detection >= 0], minlength=len(sizes))
+    return np.flatnonzero((named > 0) & (named >= _KEY_SHARE * sizes))
+
+
 def _pairs_with_key_frames(
     descriptors: np.ndarray, filled: np.ndarray, sizes: np.ndarray, anchors: Anchors
 ) -> dict[tuple[int, int], float]:
     """Return pairs of each frame with the key frames that are most like it, and their distances."""
-    named = np.bincount(anchors.frame[anchors.detection >= 0], minlength=len(sizes))
-    key_frames = np.flatnonzero((named > 0) & (named >= _KEY_SHARE * sizes))
+    key_frames = _key_frames(anchors, sizes)
     pairs = {}
     for t in filled.tolist():
         others = key_frames[key_frames != t]
@@ -196,36 +202,57 @@ def _heard(poll: Poll, anchors: Anchors, names: list[str]) -> list[str]:
     """Vote again with what a human has said; returns the names, in which those of anchors have their place."""
     starts = poll.ballot.starts
     points = np.where(anchors.detection >= 0, starts[anchors.frame] + anchors.detection, -1)
-    columns = _columns_of(anchors, np.where(points >= 0, poll.labels[points], -1), names)
-    unknown = poll.columns + np.arange(max([-1, *columns.values()]) + 1 - poll.columns)
-    names = [*names, *["" for _ in unknown]]
+    away_points = starts[anchors.forbidden[:, 0]] + anchors.forbidden[:, 1]
+    columns = _columns_of(
+        anchors, np.where(points >= 0, poll.labels[points], -1), poll.labels[away_points], names, poll.reference
+    )
+    unknown = max([-1, *columns.values()]) + 1 - poll.columns
+    names = ["" if name in columns else name for name in names] + [""] * unknown
     for name, column in columns.items():
         names[column] = name
     said = np.array([columns[name] for name in anchors.neuron], dtype=int)
     known = [row for row, name in enumerate(anchors.forbidden_neuron) if name in columns]
-    away = anchors.forbidden[known]
     poll.hear(
         frame=anchors.frame,
         point=points,
         column=said,
-        weight=_ANCHOR_WEIGHT,
-        away_point=starts[away[:, 0]] + away[:, 1],
+        # Not of single points: they are put right where a frame is matched badly, and there its vote is worth little.
+        weight=np.where(np.isin(anchors.frame, _key_frames(anchors, poll.ballot.sizes)), _KEY_WEIGHT, 1.0),
+        away_point=away_points[known],
         away_column=np.array([columns[anchors.forbidden_neuron[row]] for row in known], dtype=int),
         columns=len(names),
     )
     return names
 
 
-def _columns_of(anchors: Anchors, found: np.ndarray, names: list[str]) -> dict[str, int]:
-    """Return the column of each anchored name, by the name itself, by the votes without anchors, or a new one."""
-    place = {name: column for column, name in enumerate(names)}
-    columns = {name: place[name] for name in anchors.names if name in place}
+def _columns_of(
+    anchors: Anchors, found: np.ndarray, away: np.ndarray, names: list[str], reference: int
+) -> dict[str, int]:
+    """Return the column of each anchored name, where ``found`` and ``away`` are those of its points by the votes.
+
+    The reference decides, then the name itself, then the votes, and what is left gets new columns. Votes are asked
+    last, as a correction stands just where they were wrong; so a point that is ruled out, which the votes took for the
+    neuron, counts twice.
+    """
+    astray = set(anchors.forbidden_neuron[anchors.forbidden[:, 0] == reference].tolist())
+    columns = {
+        str(name): int(column)
+        for frame, name, column in zip(anchors.frame, anchors.neuron, found, strict=True)
+        if frame == reference and column >= 0 and name not in astray
+    }
+    taken, place = set(columns.values()), {name: column for column, name in enumerate(names)}
+    columns |= {
+        name: place[name]
+        for name in anchors.names
+        if name not in columns and name in place and place[name] not in taken
+    }
     others = [name for name in anchors.names if name not in columns]
     number = {name: row for row, name in enumerate(others)}
     together = np.zeros((len(others), len(names)))
-    for name, column in zip(anchors.neuron, found, strict=True):
-        if name in number and column >= 0:
-            together[number[name], column] += 1
+    for said, labels, count in ((anchors.neuron, found, 1), (anchors.forbidden_neuron, away, 2)):
+        for name, column in zip(said, labels, strict=True):
+            if name in number and column >= 0:
+                together[number[name], column] += count
     together[:, list(columns.values())] = 0
     for row, column in zip(*linear_sum_assignment(-together), strict=True):
         if together[row, column] > 0:

@@ -1,0 +1,31 @@
+"""Skeletons of one pixel's width: their ends, and what hangs on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+_BLOCK = np.ones((3, 3), np.uint8)
+
+
+def neighbours(skeleton: np.ndarray) -> np.ndarray:
+    """Return how many of its eight neighbours each pixel (y, x) of a boolean skeleton has on the skeleton."""
+    counts = ndimage.convolve(skeleton.astype(np.uint8), _BLOCK, mode="constant")
+    return np.where(skeleton, counts - 1, 0)
+
+
+def pruned(skeleton: np.ndarray, pixels: int) -> np.ndarray:
+    """Return a skeleton (y, x) without the branches of up to ``pixels`` pixels that leave a junction and end freely.
+
+    Junctions are pixels with three neighbours and more, and count for no branch. Lines without a junction stay.
+    """
+    count = neighbours(skeleton)
+    junction = count > 2
+    branches, number = ndimage.label(skeleton & ~junction, _BLOCK)
+    lengths = np.bincount(branches.ravel(), minlength=number + 1)
+    free, tied = np.zeros(number + 1, bool), np.zeros(number + 1, bool)
+    free[branches[skeleton & (count <= 1)]] = True
+    tied[branches[ndimage.binary_dilation(junction, _BLOCK)]] = True
+    spur = free & tied & (lengths <= pixels)
+    spur[0] = False
+    return np.asarray(skeleton & ~spur[branches])
