@@ -171,8 +171,8 @@ def labels_to_detections(
         centroids, each voxel weighted by its counts above the background], ``radius_um`` (of the ball, in a plane the
         disk, of the label's volume), ``intensity`` (mean counts above the background in the label), ``snr`` (that over
         the noise of a voxel there, from the finest detail of the planes); then ``label``, and ``det_id``, the
-        row of ``detections``
-        or -1 for one that was split off, where these are given. ``attrs`` as of :func:`niddl_xr.detect`.
+        row of ``detections`` or -1 for one that was split off, where these are given. ``attrs`` as of
+        :func:`niddl_xr.detect`.
 
     Raises
     ------

@@ -101,10 +101,12 @@ def retrack(detections: pd.DataFrame, tracks: xr.Dataset, edits: Edits, **track_
     frames = neurons.frames_of(detections)
     anchors, forbidden = _anchors(edited), _forbidden(edited)
     parameters = _parameters(edited, track_kw)
+    least = float(parameters.pop("min_fraction", signature(track).parameters["min_fraction"].default))
     known = pd.concat([anchors, _who_is_who(edited, anchors, frames)], ignore_index=True)
-    found = track(detections, anchors=_told(known), forbidden=_told(forbidden), **parameters)
+    # Neurons that there are stay, however rarely they are seen now: who is dropped is decided when all have their ids.
+    found = track(detections, anchors=_told(known), forbidden=_told(forbidden), min_fraction=0.0, **parameters)
     found = _with_old_names(found, edited, frames, known, _taken(table))
-    found = _often_seen(found, edited, anchors, parameters)
+    found = _often_seen(found, edited, anchors, least)
     found = _standing(found, edited, forbidden)
     origin = str(edited.attrs["base_version"])
     found = found.assign_attrs(
@@ -119,7 +121,8 @@ def retrack(detections: pd.DataFrame, tracks: xr.Dataset, edits: Edits, **track_
     found = found.assign_attrs(base_version=found.attrs["version_id"])
     if "recording_id" in edited.attrs:  # which detections of another tool do not state
         found.attrs.setdefault("recording_id", edited.attrs["recording_id"])
-    counts = {"edits": len(listed(edited, APPLIED)), "anchors": len(anchors), "forbidden": len(forbidden)}
+    counts: dict[str, Any] = {"min_fraction": least}
+    counts |= {"edits": len(listed(edited, APPLIED)), "anchors": len(anchors), "forbidden": len(forbidden)}
     found = schema.with_history(found, "retrack", {**counts, "version_id": origin})
     return apply_edits(found, table, detections=detections)
 
@@ -149,15 +152,31 @@ def _who_is_who(edited: xr.Dataset, anchors: pd.DataFrame, frames: Frames) -> pd
         away = np.linalg.norm(position[t][:, None] - here[list(SPACE_DIMS)].to_numpy(float), axis=-1)
         sure[t, (away <= SAME_POINT_UM).any(axis=1)] = 0
     rows: list[tuple[Any, ...]] = []
-    stated = edited.attrs.get(REFERENCE)
+
+    def say(t: int, neuron: int) -> None:
+        away = np.linalg.norm(frames.points[t] - position[t, neuron], axis=1)
+        if len(away) and away.min() <= SAME_POINT_UM:  # where it is detected, which need not be where it was
+            rows.append((t, str(edited["neuron"].values[neuron]), *frames.points[t][away.argmin()].tolist()))
+
+    if REFERENCE in edited.attrs:
+        reference = int(edited.attrs[REFERENCE])
+        for neuron in np.flatnonzero(sure[reference]).tolist():
+            say(reference, neuron)
+        sure[:, (sure[reference] > 0) | said[reference]] = 0
+        # Of the others a method asks the majority of their points; corrections stand where it was mistaken.
+        told = anchors["neuron"].value_counts()
+        for neuron in np.flatnonzero(sure.any(axis=0)).tolist():
+            points = 2 * int(told[edited["neuron"].values[neuron]]) + 1
+            for t in np.argsort(-sure[:, neuron], kind="stable")[:points]:
+                if sure[t, neuron]:
+                    say(int(t), neuron)
+        return _point_table(rows)
     while sure.any():
-        t = int((sure + 2 * said).sum(axis=1).argmax()) if stated is None else int(stated)
-        for neuron in np.flatnonzero(sure[t]):
-            away = np.linalg.norm(frames.points[t] - position[t, neuron], axis=1)
-            if len(away) and away.min() <= SAME_POINT_UM:  # where it is detected, which need not be where it was
-                rows.append((t, str(edited["neuron"].values[neuron]), *frames.points[t][away.argmin()].tolist()))
+        t = int((sure + 2 * said).sum(axis=1).argmax())
+        for neuron in np.flatnonzero(sure[t]).tolist():
+            say(t, neuron)
         sure[:, (sure[t] > 0) | said[t]] = 0
-        said[:], stated = False, None
+        said[:] = False
     return _point_table(rows)
 
 
@@ -171,16 +190,13 @@ def _point_table(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     return table.astype({"t_index": int, "neuron": object, **dict.fromkeys(SPACE_DIMS, float)})
 
 
-def _often_seen(found: xr.Dataset, edited: xr.Dataset, anchors: pd.DataFrame, parameters: dict[str, Any]) -> xr.Dataset:
-    """Drop neurons that are hardly seen any more, as track does; those of which a human has spoken stay."""
+def _often_seen(found: xr.Dataset, edited: xr.Dataset, anchors: pd.DataFrame, least: float) -> xr.Dataset:
+    """Drop new neurons that are hardly seen, as track does; those that there were, or that a human named, stay."""
     seen = found["observed"].values
-    least = parameters.get("min_fraction", signature(track).parameters["min_fraction"].default)
     often = seen.sum(axis=0) >= least * max(seen.any(axis=1).sum(), 1)
-    spoken = np.isin(found["neuron"].values.astype(object), list(set(anchors["neuron"])))
-    named = {neuron for neuron, name in _given_names(edited).items() if name}
-    return found.isel(
-        neuron=np.flatnonzero(often | spoken | np.isin(found["neuron"].values.astype(object), list(named)))
-    )
+    known = {*edited["neuron"].values.tolist(), *anchors["neuron"]}
+    kept = often | np.isin(found["neuron"].values.astype(object), list(known))
+    return found.isel(neuron=np.flatnonzero(kept))
 
 
 def _gone(found: xr.Dataset, edited: xr.Dataset) -> list[list[Any]]:
@@ -216,8 +232,12 @@ def _forbidden(edited: xr.Dataset) -> pd.DataFrame:
 
 def _parameters(tracks: xr.Dataset, track_kw: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters by which tracks came about, as their history says, with others in their place."""
-    entries = [entry for entry in schema.history(tracks) if entry["verb"] == "track"]
-    stored = dict(entries[-1]["parameters"]) if entries else {}
+    stored: dict[str, Any] = {}
+    for entry in schema.history(tracks):
+        if entry["verb"] == "track":
+            stored = dict(entry["parameters"])
+        elif entry["verb"] == "retrack" and "min_fraction" in entry["parameters"]:
+            stored["min_fraction"] = entry["parameters"]["min_fraction"]
     stored.pop("anchors", None)
     if "method" in track_kw and track_kw["method"] != stored.get("method"):
         stored = {key: value for key, value in stored.items() if key in _SHARED}

@@ -239,6 +239,7 @@ def test_nothing_is_printed(capfd):
         ([(0, 1, 10, 20), (0, 1, 40, 50)], 2),
         ([(0, 1, 10, 11)], 0),  # 2 of 400 are within 1 %
         ([(0, 1, 10, 11), (2, 3, 20, 22)], 1),  # the longer one suffices
+        ([(0, 1, 3, 4), (2, 3, 6, 7), (0, 1, 9, 10), (2, 3, 20, 40)], 2),  # 46 wrong, 4 may stay: 40 and 2
     ],
 )
 def test_edits_by_hand(exchanges, wanted):

@@ -98,9 +98,18 @@ def test_fit_is_not_biased_by_windows_nor_by_the_edge_of_the_field(centre: list[
     start = mixture.start(np.add([centre], 0.4), np.array([1.6]))
     seen = mixture.windows(start.means_um, np.ones(SHAPE, bool), VOXEL_UM, 4.0)
     fitted = mixture.fit(signal, start, seen, VOXEL_UM, iterations=60)
-    np.testing.assert_allclose(np.sqrt(np.diagonal(fitted.covariances_um2[0])), SIGMA, rtol=0.02)
-    np.testing.assert_allclose(fitted.means_um[0], centre, atol=0.04)
-    assert fitted.peaks[0] == pytest.approx(700, rel=0.02)
+    np.testing.assert_allclose(np.sqrt(np.diagonal(fitted.covariances_um2[0])), SIGMA, rtol=0.04)
+    np.testing.assert_allclose(fitted.means_um[0], centre, atol=0.06)
+    assert fitted.peaks[0] == pytest.approx(700, rel=0.04)
+
+
+def test_dim_component_does_not_drift_to_the_light_of_another() -> None:
+    signal = (scene((LEFT, SIGMA, 700)) - FLOOR).astype("float32")
+    start = mixture.start(np.array([LEFT, [7.0, 12.0, 10.0]]), np.array([1.6, 1.6]))
+    seen = mixture.windows(start.means_um, np.ones(SHAPE, bool), VOXEL_UM, 5.0)
+    fitted = mixture.fit(signal, start, seen, VOXEL_UM, iterations=200)
+    assert np.linalg.norm(fitted.means_um - start.means_um, axis=1).max() <= 2.0 + 1e-9
+    np.testing.assert_allclose(fitted.means_um[0], LEFT, atol=0.1)
 
 
 def test_voxel_between_two_belongs_to_nobody_unless_its_share_is_large() -> None:
@@ -493,9 +502,10 @@ def test_close_pairs_of_a_simulated_head_are_found_and_outlined() -> None:
     merged = ((distance < 4) & (brightness > brightness[:, None])).any(axis=1)
     given = points(*[(0, *place) for place in true[~merged]])
     assert merged.mean() > 0.05
-    labels = segment(clean, given)
-    table = labels_to_detections(labels, clean)
-    assert nx.score_detections(table, worm["tracks"].to_dataset())["recall"] >= 0.97
+    table = labels_to_detections(segment(clean, given), clean)
+    score = nx.score_detections(table, worm["tracks"].to_dataset())
+    assert score["recall"] >= 0.95  # one of 24 may be missed
+    assert score["precision"] >= 0.95
     everyone = points(*[(0, *place) for place in true])
     outlines = segment(recording, everyone, psf_sigma_um=(1.5, 0.5, 0.5))
     assert score_labels(outlines, worm["labels"]["labels"])["f1_iou_0.5"] >= 0.85

@@ -48,6 +48,13 @@ def test_noise_does_not_lower_the_baseline() -> None:
     assert estimate.item() == pytest.approx(100, rel=0.06)
 
 
+def test_what_is_left_has_the_variance_that_noise_does_not_explain() -> None:
+    trace = np.random.default_rng(0).gamma(3, 10, (500, 2))
+    quiet = without_noise(trace, np.full(trace.shape, 100.0))
+    np.testing.assert_allclose(quiet.var(axis=0), trace.var(axis=0) - 100)
+    np.testing.assert_allclose(np.median(quiet, axis=0), np.median(trace, axis=0))
+
+
 def test_kernels_keep_gaps_and_unknown_noise() -> None:
     trace = np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan], [8.0, np.nan]])
     np.testing.assert_array_equal(without_noise(trace, np.full(trace.shape, np.nan)), trace)

@@ -10,10 +10,12 @@ import xarray as xr
 
 from niddl_xr import track
 from niddl_xr.metrics.tracks import score_tracks
-from niddl_xr.neurons import ANCHOR
+from niddl_xr.neurons import ANCHOR, Frames, frames_of
 from niddl_xr.schema import NiddlError
 from niddl_xr.simulation import detections, freely_moving, whole_brain
 from niddl_xr.tracking._kernels import body_continuity, body_curve, body_order
+from niddl_xr.tracking.methods import Anchors, _body_row, body
+from niddl_xr.tracking.methods._body_row import Ways
 
 
 @cache
@@ -168,6 +170,41 @@ def test_gaps_beside_a_bend_are_those_along_the_middle():
         np.testing.assert_allclose(rows.from_the_other_end().places[0], -rows.places[0, ::-1])
 
 
+def test_the_middle_of_the_body_is_on_the_other_side_when_seen_from_the_other_end():
+    """A worm that is turned by half a circle shows its other end first, and is the same worm."""
+    angle = np.linspace(0.2, 1.9, 12)
+    points = 150 * np.stack([np.zeros(12), np.sin(angle), np.cos(angle)], axis=1)
+    frames = [Frames([cloud], [np.arange(12)], None) for cloud in (points, -points)]
+    curves = [[body_curve.curve_through(cloud.points[0])] for cloud in frames]
+    first, second = (Ways.of(each, curve, 8.0, 25.0) for each, curve in zip(frames, curves, strict=True))
+    gaps, mean = np.diff(angle) * 150, 150 * 1.7 / 11
+    np.testing.assert_allclose(np.diff(first.here.places[0]), np.diff(second.there.places[0]), atol=0.5)
+    np.testing.assert_allclose(np.diff(first.there.places[0]), np.diff(second.here.places[0]), atol=0.5)
+    ways = sorted(np.diff(way.places[0]).mean() for way in (first.here, first.there))
+    np.testing.assert_allclose(ways, [mean * 125 / 150, mean * 175 / 150], rtol=0.02)
+    assert gaps.mean() == pytest.approx(mean)
+
+
+def test_a_neuron_that_is_not_needed_goes():
+    true = np.array([0.0, 12.0, 20.0, 37.0, 50.0])
+    places = true + np.random.default_rng(1).normal(0, 0.3, (40, 5))
+    row = body_order.Row(np.array([0.0, 12.0, 20.0, 27.0, 37.0, 50.0]), np.array([0.02, 0.02, 0.02, 0.7, 0.02, 0.02]))
+    np.testing.assert_allclose(_body_row._pruned(places, row).places, true, atol=0.5)
+    places[:28, 2] = np.nan
+    places = np.sort(places, axis=1)
+    row = body_order.Row(true, np.array([0.02, 0.02, 0.7, 0.02, 0.02]))
+    assert len(_body_row._pruned(places, row)) == 5  # it is missed often, and needed when it is there
+
+
+def test_a_point_far_from_the_line_of_its_neighbours_is_dropped():
+    row = body_order.first_row(10.0 * np.arange(6))
+    points = np.stack([np.zeros(6), np.zeros(6), row.places], axis=1)
+    points[3, 1] = 12
+    numbers = np.tile(np.arange(6), (2, 1))
+    body._drop_far_ones(Frames([points, points[:, [0, 2, 1]]], [np.arange(6)] * 2, None), row, numbers, 8.0)
+    assert numbers.tolist() == [[0, 1, 2, -1, 4, 5]] * 2
+
+
 def test_a_chain_goes_on_between_and_beyond_what_is_known():
     row = body_order.first_row(np.array([0.0, 10.0, 20.0, 30.0, 50.0]))
     points = np.stack([np.zeros(3), np.zeros(3), [10.0, 20.0, 30.0]], axis=1)
@@ -293,6 +330,26 @@ def test_what_anchors_say_holds_and_names_neurons():
         assert set(table["neuron"].to_numpy()[rows]) == {neuron}
         assert tracks["provenance"].sel(neuron=name)[4] == ANCHOR
     assert tracks.sizes["neuron"] == plain.sizes["neuron"] + 1
+
+
+def test_a_human_may_point_beside_the_curve():
+    places = bent(17, 25)
+    frames = frames_of(table_of(places))
+    frames.points[8] = np.concatenate([frames.points[8], [[0.0, 600.0, 600.0]]])
+    frames.rows[8] = np.append(frames.rows[8], 999)
+    own = int(np.flatnonzero((frames.points[3] == places[3, 2]).all(axis=1))[0])
+    beside = Anchors(
+        np.array([3, 8]),
+        np.array(["VB2", "VB2"], object),
+        np.array([places[3, 2], [0.0, 600.0, 600.0]]),
+        np.array([own, 17]),
+        np.empty((0, 2), int),
+        np.empty(0, object),
+    )
+    linked = body.link(frames, anchors=beside, reference=None, gate_um=8.0, seed=0)
+    assert linked.detection[8, linked.names.index("VB2")] == 17
+    assert linked.confidence[8, linked.names.index("VB2")] == 1
+    assert linked.detection.shape == (25, 17)
 
 
 def test_what_was_put_right_does_not_rename_the_rest():

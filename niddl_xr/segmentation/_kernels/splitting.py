@@ -80,9 +80,8 @@ def _split(frame: Frame, model: Mixture, radius_um: float, min_separation_um: fl
         # Those added before are tried again: what a newer one explains better they need not explain.
         keep = _kept(frame, wider, detected, min_separation_um)
         refused = np.concatenate([refused, proposed.means_um[~keep[len(model) :]]])
-        if not keep[len(model) :].any():
-            break
-        model = _fitted(frame, wider.select(keep), _ITERATIONS)
+        if keep[len(model) :].any():
+            model = _fitted(frame, wider.select(keep), _ITERATIONS)
     return model
 
 
