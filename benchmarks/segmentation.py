@@ -26,7 +26,7 @@ from niddl_xr.segmentation.labels import labels_to_detections
 
 SHAPE = (30, 256, 320)
 PSF_UM = (1.5, 0.5, 0.5)  # of simulate.whole_brain
-FIRST_WORM, FIRST_NEURITE = 320, 400  # no setting was chosen on these
+FIRST_WORM, FIRST_NEURITE = 340, 400  # no setting was chosen on these
 LOW_PHOTONS = (2.0, 5.0, 10.0)
 METHODS = {
     "gmm, PSF known": {"psf_sigma_um": PSF_UM},

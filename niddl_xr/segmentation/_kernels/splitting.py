@@ -28,7 +28,7 @@ _RETRY_UM = 1.0
 _APART_UM = 3.0  # of components proposed together
 _ZONE = 5.0  # squared Mahalanobis distance within which two components are judged
 _MODEL_ERROR = 0.05  # of the light: nuclei are no Gaussians
-_EXPLAINED = 0.03  # of a pair's energy that the second component has to explain
+_EXPLAINED = 0.02  # of a pair's energy that the second component has to explain
 _PENALTY = 2.0  # on BIC's, because the noise of neighbouring pixels is not independent (stripes)
 
 
