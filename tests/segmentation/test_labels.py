@@ -17,8 +17,9 @@ from skimage.measure import regionprops_table
 import niddl_xr as nx
 from niddl_xr.metrics import score_labels
 from niddl_xr.schema import make_recording
+from niddl_xr.segmentation._grid import grid_of
 from niddl_xr.segmentation._kernels import mixture, splitting
-from niddl_xr.segmentation.labels import labels_to_detections, segment
+from niddl_xr.segmentation.labels import _points, labels_to_detections, segment
 
 VOXEL_UM = np.array([1.0, 0.5, 0.4])
 SHAPE = (15, 48, 60)  # 15 x 24 x 24 µm
@@ -165,6 +166,12 @@ def test_single_neuron_stays_one(seed: int) -> None:
     assert segment(movie(scene((LEFT, sigma, 800)) + noise), points((0, *LEFT))).values.max() == 1
 
 
+def test_noise_is_not_split_off() -> None:
+    frames = [scene((LEFT, SIGMA, 120)) + 60 * np.random.default_rng(seed).standard_normal(SHAPE) for seed in range(8)]
+    labels = segment(movie(*frames), points(*[(t, *LEFT) for t in range(8)])).values
+    assert [int(frame.max()) for frame in labels] == [1] * 8
+
+
 def test_ball_of_uniform_density_stays_one() -> None:
     inside = distance2(LEFT, [1, 1, 1]) <= 2.3**2
     blurred = ndimage.gaussian_filter(inside.astype(float), 0.4 / VOXEL_UM)
@@ -306,6 +313,20 @@ def test_blank_frames_and_nan_are_background(method: object) -> None:
     assert labels[2][7, 24, 14] > 0
     assert not labels[2][np.isnan(hole)].any()
     assert labels[3].any() == callable(method)  # no detection, no label
+
+
+def test_function_cannot_label_what_is_not_finite() -> None:
+    hole = BOTH.copy()
+    hole[3, 4:6, 7] = np.inf
+    labels = segment(movie(hole), method=lambda frame: np.ones(frame.shape, int)).values[0]
+    np.testing.assert_array_equal(labels == 0, ~np.isfinite(hole))
+
+
+def test_radius_goes_with_its_detection() -> None:
+    table = points((1, *RIGHT), (0, *LEFT), (1, *LEFT), radius_um=[1.1, 1.2, 1.3])
+    _, radii, most = _points(movie(BOTH, BOTH), grid_of(movie(BOTH, BOTH)), table)
+    assert most == 2
+    np.testing.assert_array_equal(radii, [[1.2, np.nan], [1.1, 1.3]])
 
 
 def test_no_detections_at_all_and_one_that_misses_everything() -> None:

@@ -146,6 +146,13 @@ def test_noise_alone_gives_hardly_any_neurite(gain: float) -> None:
     assert segment_neurites(movie(*planes)).skeleton.values.mean() < 2e-3
 
 
+def test_noise_counts_where_it_is() -> None:
+    loud = np.where(np.arange(SHAPE[1]) < 30, 60, 3) * noise(1)
+    found = segment_neurites(movie(OFFSET + loud + (line() - OFFSET) / 4))
+    assert found.mask.values[0, 0, 30, 40:].all()
+    assert found.skeleton.values[0, 0, :, :25].mean() < 0.03  # 0.1 if the noise of the quiet part counted
+
+
 def test_thresholds_are_in_units_of_noise_and_follow_lines_that_fade() -> None:
     fading = OFFSET + (line() - OFFSET) * np.exp(-np.arange(SHAPE[1]) / 20) + noise(10)
     strength = ridge_strength(fading.astype("float32"), (0.4, 0.8, 1.2), PIXEL_UM)[30]
