@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import xarray as xr
 from scipy import ndimage
 
 from niddl_xr import neurons, schema
-from niddl_xr.chunking import blocks_for_looking
 from niddl_xr.schema import RECORDING_DIMS, NiddlError
 from niddl_xr.segmentation._grid import Grid, grid_of
 from niddl_xr.segmentation._kernels.ridges import ridge_strength
 from niddl_xr.segmentation._kernels.skeletons import neighbours, pruned
+from niddl_xr.segmentation._lazy import delayed_frames, lazy_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +52,10 @@ def segment_neurites(
         Scales of the ridge filter: sigmas of the Gaussians whose curvature is looked at. A line of half-height width w
         answers best at w / 2.4 to w / 1.4.
     low, high
-        Thresholds on the strength of a line, in SDs of what is no line (noise, and 2 % of the light around for uneven
-        tissue), the same for every camera: lines are followed as long as they are stronger than ``low``, if somewhere
-        they reach ``high``. Lower ones find fainter neurites, and more that is none.
+        Thresholds on the strength of a line, in SDs of what is no line, the same for every camera: lines are followed
+        as long as they are stronger than ``low``, if somewhere they reach ``high``. What is no line is noise, 1 % of
+        the light around (tissue is uneven) and 2 % of the brightest lines of the plane, so that a denoised image
+        without noise has a limit too. Lower ones find fainter neurites, and more that is none.
     min_length_um
         Objects whose skeleton is shorter are dropped; its pixels are counted, so oblique ones seem up to 1.4 times
         shorter than they are.
@@ -81,7 +82,7 @@ def segment_neurites(
     The ridge filter is that of Sato et al. (Med. Image Anal. 2:143, 1998) in two dimensions, minus the smallest
     eigenvalue of the Hessian, without their factor sigma², which cancels against its noise. Hysteresis thresholds:
     Canny (IEEE PAMI 8:679, 1986); skeleton: Zhang & Suen (CACM 27:236, 1984), by scikit-image. The scale of the
-    noise and the 2 % are ours: docs/decisions/0017-labels-and-neurites.md.
+    noise and the percentages are ours: docs/decisions/0017-labels-and-neurites.md.
 
     Examples
     --------
@@ -97,14 +98,8 @@ def segment_neurites(
     settings = Settings(tuple(float(sigma) for sigma in sigma_um), low, high, min_length_um, prune_um)
     plane = _plane_movie(recording, project)
     grid = grid_of(plane)
-    data = plane.data
-    chunks = {**blocks_for_looking(plane.shape, planewise=False), 2: -1, 3: -1}
-    import dask.array as da
-
-    from_array: Callable[..., Any] = da.from_array
-    data = data.rechunk(chunks) if plane.chunks else from_array(data, chunks=tuple(chunks[i] for i in range(4)))
     # Bit 0 is the mask, bit 1 the skeleton: one pass over the frames gives both.
-    bits = data.map_blocks(
+    bits = lazy_frames(plane).map_blocks(
         _traced_block,
         dtype=np.uint8,
         meta=np.empty((0, 0, 0, 0), np.uint8),
@@ -173,7 +168,7 @@ def neurite_branches(neurites: xr.Dataset) -> pd.DataFrame:
             f"{dict(skeleton.sizes)}"
         )
     grid = grid_of(skeleton)
-    tasks = [delayed(_measured, pure=False)(skeleton.data[t], grid, t) for t in range(skeleton.sizes["t"])]
+    tasks = [delayed(_measured, pure=False)(frame, grid, t) for t, frame in enumerate(delayed_frames(skeleton))]
     tables = compute(*tasks)
     table = pd.concat([part for part in tables if len(part)] or [tables[0]], ignore_index=True)
     if skeleton["t"].attrs.get("units") == "s":
@@ -252,10 +247,10 @@ def _traced(plane: np.ndarray, settings: Settings, pixel_um: np.ndarray) -> tupl
 
 
 def _measured(skeleton: np.ndarray, grid: Grid, t: int) -> pd.DataFrame:
-    """Return the branches of one frame (1, y, x), without its time."""
+    """Return the branches of one frame (1, 1, y, x), without its time."""
     import pandas as pd
 
-    plane = np.asarray(skeleton)[0]
+    plane = skeleton[0, 0]
     # skan refuses an image in which no two pixels touch.
     plane = plane & (neighbours(plane) > 0)
     if not plane.any():

@@ -19,7 +19,8 @@ from niddl_xr.metrics import score_labels
 from niddl_xr.schema import make_recording
 from niddl_xr.segmentation._grid import grid_of
 from niddl_xr.segmentation._kernels import mixture, splitting
-from niddl_xr.segmentation.labels import _points, labels_to_detections, segment
+from niddl_xr.segmentation.label_detections import labels_to_detections
+from niddl_xr.segmentation.labels import _points, segment
 
 VOXEL_UM = np.array([1.0, 0.5, 0.4])
 SHAPE = (15, 48, 60)  # 15 x 24 x 24 µm

@@ -10,7 +10,8 @@ from scipy import ndimage
 _NOISE_UM = 4.0  # over which the noise of pixels is averaged
 _SURROUNDINGS_UM = 3.0  # over which the light around a line is averaged
 _DARK_PERCENTILE = 5.0  # of the light in the plane, taken for no light at all
-_UNEVENNESS = 0.02  # curvature times sigma², over the light, of tissue without lines
+_UNEVENNESS = 0.01  # curvature times sigma², over the light, of tissue without lines
+_BRIGHT_PERCENTILE, _FAINT = 99.5, 0.02  # of the curvature in the plane; the part of it that counts as no line
 _KERNEL_SIGMAS = 5.0
 _TINY = 1e-12
 
@@ -21,8 +22,9 @@ def ridge_strength(plane: np.ndarray, sigma_um: Sequence[float], pixel_um: np.nd
     The curvature across a line, minus the smallest eigenvalue of the Hessian at scale sigma, is divided by the SD that
     it has where there is no line; of all scales the largest answer counts. The SD is that of the noise, the larger of
     1.4826 times the median absolute deviation of the curvature over the plane and of the local noise of the pixels
-    passed through the filter, and that of uneven tissue, a part of the local light. None of them depends on gain or
-    offset, nor on brightness where there is light enough. 0 where the plane is uniform.
+    passed through the filter; that of uneven tissue, a part of the local light; and a part of the brightest lines of
+    the plane, which is what holds where a denoiser left no noise. None of them depends on gain or offset. 0 where the
+    plane is uniform.
     """
     plane = plane.astype(np.float32, copy=False)
     detail = ndimage.convolve1d(ndimage.convolve1d(plane, [1, -2, 1], axis=0), [1, -2, 1], axis=1) / 6
@@ -35,7 +37,8 @@ def ridge_strength(plane: np.ndarray, sigma_um: Sequence[float], pixel_um: np.nd
         middle = np.median(across)
         everywhere = 1.4826 * np.median(np.abs(across - middle))
         here = np.maximum(everywhere, noise * _gain(sigma, pixel_um))
-        expected = np.hypot(here, _UNEVENNESS * light / sigma**2)
+        faint = _FAINT * max(float(np.percentile(across, _BRIGHT_PERCENTILE) - middle), 0.0)
+        expected = np.sqrt(np.square(here) + np.square(_UNEVENNESS * light / sigma**2) + faint**2)
         # Rounding of float32 is no line.
         answer = (across - middle) / np.maximum(expected, 1e-6 * max(float(np.abs(plane).max()), _TINY) / sigma**2)
         np.maximum(strongest, answer, out=strongest)
