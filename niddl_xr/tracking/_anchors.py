@@ -8,21 +8,25 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from niddl_xr.neurons import ANCHOR, MANUAL, POINT_COLUMNS, Frames, require_tracks
 from niddl_xr.schema import SPACE_DIMS, NiddlError
-from niddl_xr.tracking.methods import Anchors
+from niddl_xr.tracking.methods import Anchors, Former
 
 COLUMNS = ("t_index", "neuron", *SPACE_DIMS)
 SAME_POINT_UM = 3.0  # an edit and a detection nearer than this are the same nucleus (its radius is 1.3 to 2.8 µm)
 
 
-def anchors_of(anchors: Any, frames: Frames, *, forbidden: pd.DataFrame | None = None) -> Anchors | None:
+def anchors_of(
+    anchors: Any, frames: Frames, *, forbidden: pd.DataFrame | None = None, former: xr.Dataset | None = None
+) -> Anchors | None:
     """Match anchors to detections, one to one and within 3 µm.
 
     ``anchors`` is a table with the columns t_index, neuron, z, y, x [µm], or tracks, whose points of provenance anchor
     and manual count. ``forbidden`` has the same columns: points that are not that neuron, any number in a frame.
+    ``former`` are tracks that say who is meant by the names.
     """
     table = None if anchors is None else _table(anchors, len(frames))
     if (table is None or not len(table)) and (forbidden is None or not len(forbidden)):
@@ -36,7 +40,26 @@ def anchors_of(anchors: Any, frames: Frames, *, forbidden: pd.DataFrame | None =
         away_frame, away_name, _, away_detection = _matched(ruled_out, frames, one_to_one=False)
         known = away_detection >= 0
         away, away_name = np.stack([away_frame, away_detection], axis=1)[known], away_name[known]
-    return Anchors(frame, name, points, detection, away, away_name)
+    meant = None if former is None else _former(require_tracks(former), frames)
+    return Anchors(frame, name, points, detection, away, away_name, meant)
+
+
+def _former(tracks: xr.Dataset, frames: Frames) -> Former:
+    """Return whom tracks take the points for: of those within 3 µm of an observed one, the nearest."""
+    if tracks.sizes["t"] != len(frames):
+        raise NiddlError(f"expected former tracks of {len(frames)} frames, as the detections, got {tracks.sizes['t']}")
+    position, observed = tracks["position"].values.astype(float), tracks["observed"].values
+    names = tracks["neuron"].values.astype(str).astype(object)
+    frame, detection, neuron = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0, object)]
+    for t, points in enumerate(frames.points):
+        seen = np.flatnonzero(observed[t] & np.isfinite(position[t]).all(axis=-1))
+        if len(points) and len(seen):
+            away, nearest = KDTree(points).query(position[t, seen])
+            near = away <= SAME_POINT_UM
+            frame.append(np.full(int(near.sum()), t))
+            detection.append(nearest[near])
+            neuron.append(names[seen[near]])
+    return Former(np.concatenate(frame), np.concatenate(detection), np.concatenate(neuron))
 
 
 def _table(anchors: Any, frames: int, word: str = "anchors") -> pd.DataFrame:

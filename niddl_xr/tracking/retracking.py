@@ -23,9 +23,8 @@ from niddl_xr.tracking.edits import read_edits
 from niddl_xr.tracking.tracking import track
 
 LINEAGE = "retracked_from"
-REFERENCE = "reference_frame"  # an attribute of the tracks of methods that have one
 _SHARED = ("reference", "gate_um", "min_fraction", "fill", "seed")
-_GIVEN = ("anchors", "forbidden")
+_GIVEN = ("anchors", "forbidden", "former")
 _MARK = "@"  # before a name that a method is told
 
 
@@ -102,10 +101,16 @@ def retrack(detections: pd.DataFrame, tracks: xr.Dataset, edits: Edits, **track_
     anchors, forbidden = _anchors(edited), _forbidden(edited)
     parameters = _parameters(edited, track_kw)
     least = float(parameters.pop("min_fraction", signature(track).parameters["min_fraction"].default))
-    known = pd.concat([anchors, _who_is_who(edited, anchors, frames)], ignore_index=True)
     # Neurons that there are stay, however rarely they are seen now: who is dropped is decided when all have their ids.
-    found = track(detections, anchors=_told(known), forbidden=_told(forbidden), min_fraction=0.0, **parameters)
-    found = _with_old_names(found, edited, frames, known, _taken(table))
+    found = track(
+        detections,
+        anchors=_told(anchors),
+        forbidden=_told(forbidden),
+        former=edited.assign_coords(neuron=[f"{_MARK}{name}" for name in edited["neuron"].values]),
+        min_fraction=0.0,
+        **parameters,
+    )
+    found = _with_old_names(found, edited, frames, anchors, _taken(table))
     found = _often_seen(found, edited, anchors, least)
     found = _standing(found, edited, forbidden)
     origin = str(edited.attrs["base_version"])
@@ -128,56 +133,14 @@ def retrack(detections: pd.DataFrame, tracks: xr.Dataset, edits: Edits, **track_
 
 
 def _anchors(edited: xr.Dataset) -> pd.DataFrame:
-    """Return the points that a human has decided: t_index, neuron, z, y, x [µm]."""
+    """Return the points that a human has decided, in the order of the edits: t_index, neuron, z, y, x [µm]."""
     said = np.isin(edited["provenance"].values, (ANCHOR, MANUAL)) & edited["observed"].values
     frame, neuron = np.nonzero(said & np.isfinite(edited["position"].values).all(axis=-1))
+    order = np.lexsort([frame, neuron, edited["edit"].values[frame, neuron]])
+    frame, neuron = frame[order], neuron[order]
     points = edited["position"].values[frame, neuron].astype(float)
     names = edited["neuron"].values[neuron].astype(object)
     return pd.DataFrame({"t_index": frame, "neuron": names, **dict(zip(SPACE_DIMS, points.T, strict=True))})
-
-
-def _who_is_who(edited: xr.Dataset, anchors: pd.DataFrame, frames: Frames) -> pd.DataFrame:
-    """Return a point for every neuron with anchors, columns as theirs, that says which neuron its name means.
-
-    A correction alone cannot say it: that n007 is at a place in one frame does not tell a method that starts anew who
-    n007 is in the others. It is taken from the frame whose points became the neurons; for those that are not seen in
-    it, from as few other frames as possible. Points that a human has decided say it themselves, where they are in it.
-    """
-    position = edited["position"].values.astype(float)
-    sure = np.where(edited["observed"].values, 1 + edited["confidence"].values, 0.0)
-    sure[~np.isfinite(position).all(axis=-1)] = 0
-    sure[:, ~np.isin(edited["neuron"].values.astype(object), list(set(anchors["neuron"])))] = 0
-    said = np.isin(edited["provenance"].values, (ANCHOR, MANUAL)) & edited["observed"].values
-    for t, here in anchors.groupby("t_index"):
-        away = np.linalg.norm(position[t][:, None] - here[list(SPACE_DIMS)].to_numpy(float), axis=-1)
-        sure[t, (away <= SAME_POINT_UM).any(axis=1)] = 0
-    rows: list[tuple[Any, ...]] = []
-
-    def say(t: int, neuron: int) -> None:
-        away = np.linalg.norm(frames.points[t] - position[t, neuron], axis=1)
-        if len(away) and away.min() <= SAME_POINT_UM:  # where it is detected, which need not be where it was
-            rows.append((t, str(edited["neuron"].values[neuron]), *frames.points[t][away.argmin()].tolist()))
-
-    if REFERENCE in edited.attrs:
-        reference = int(edited.attrs[REFERENCE])
-        for neuron in np.flatnonzero(sure[reference]).tolist():
-            say(reference, neuron)
-        sure[:, (sure[reference] > 0) | said[reference]] = 0
-        # Of the others a method asks the majority of their points; corrections stand where it was mistaken.
-        told = anchors["neuron"].value_counts()
-        for neuron in np.flatnonzero(sure.any(axis=0)).tolist():
-            points = 2 * int(told[edited["neuron"].values[neuron]]) + 1
-            for t in np.argsort(-sure[:, neuron], kind="stable")[:points]:
-                if sure[t, neuron]:
-                    say(int(t), neuron)
-        return _point_table(rows)
-    while sure.any():
-        t = int((sure + 2 * said).sum(axis=1).argmax())
-        for neuron in np.flatnonzero(sure[t]).tolist():
-            say(t, neuron)
-        sure[:, (sure[t] > 0) | said[t]] = 0
-        said[:] = False
-    return _point_table(rows)
 
 
 def _told(points: pd.DataFrame) -> pd.DataFrame:

@@ -30,6 +30,7 @@ def track(
     fill: bool = True,
     seed: int = 0,
     forbidden: pd.DataFrame | None = None,
+    former: xr.Dataset | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Follow neurons through a recording of detections.
@@ -58,6 +59,9 @@ def track(
         Of the methods that draw random numbers.
     forbidden
         Points that a human has said not to be a neuron; columns as in ``anchors``.
+    former
+        Tracks of the same recording that say who is meant by the names of ``anchors``: a neuron is the one with which
+        it shares most points. Without them it is where the anchors stand that tells.
     **options
         Of the method; a wrong one names those that there are.
 
@@ -90,7 +94,7 @@ def track(
     if reference is not None and not (isinstance(reference, Integral) and 0 <= reference < len(frames)):
         raise NiddlError(f"expected reference as a frame from 0 to {len(frames) - 1}, got {reference}")
     link = find_method(method, options)
-    known = anchors_of(anchors, frames, forbidden=forbidden)
+    known = anchors_of(anchors, frames, forbidden=forbidden, former=former)
     linked = link(frames, anchors=known, reference=reference, gate_um=gate_um, seed=seed, **options)
     linked = _often_seen(linked, min_fraction, known)
     tracks = _labelled(detections, frames, linked, known, fill)

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
 
+from niddl_xr.tracking._kernels.corrections import spread
+from niddl_xr.tracking._kernels.newcomers import newcomers
 from niddl_xr.tracking._kernels.posture_order import reached
 
 UNPLACED = -2
 _LEAST_SHARE = 0.1  # of the votes, for a point to be a neuron at all
 _SWEEPS = 4
-_NEW_ROUNDS = 6
 _NEW_PRESENT = 0.2  # part of the frames in which a neuron that the reference lacks must be found
 
 
@@ -62,7 +64,7 @@ class Ballot:
         """Return (point, column) the share of the votes on a frame, 0 to 1, by what its neighbours are said to be.
 
         A neighbour has the vote that its point has ``weight`` for, split as the match is uncertain; a frame that has
-        no say yet has none.
+        no say yet, or whose points weigh nothing, has none.
         """
         said = labels[self._far[frame]]
         votes = said >= 0
@@ -70,6 +72,27 @@ class Ballot:
         given = self._chance[frame][votes] * weight[self._far[frame][votes]]
         total = np.bincount(place, given, minlength=int(self.sizes[frame]) * columns)
         return total.reshape(int(self.sizes[frame]), columns) / max(self._voters(frame, labels, weight), 1e-9)
+
+    def agreement(self, frame: int, labels: np.ndarray) -> float:
+        """Return the sum of the probabilities of matches of a frame's points with points of the same label."""
+        own = labels[self._own[frame] + self.starts[frame]]
+        return float(self._chance[frame][(own >= 0) & (own == labels[self._far[frame]])].sum())
+
+    def among(self, points: np.ndarray) -> csr_matrix:
+        """Return (point, point) the probabilities of the matches between some points, in their order."""
+        number = np.full(int(self.starts[-1]), -1)
+        number[points] = np.arange(len(points))
+        own = np.concatenate([own + start for own, start in zip(self._own, self.starts[:-1], strict=True)])
+        far, chance = np.concatenate(self._far), np.concatenate(self._chance)
+        kept = (number[own] >= 0) & (number[far] >= 0)
+        places = (number[own[kept]], number[far[kept]])
+        return csr_matrix((chance[kept], places), shape=(len(points), len(points)))
+
+    def together(self) -> csr_matrix:
+        """Return (frame, frame) 1 where two frames are matched, else 0."""
+        one = np.repeat(np.arange(len(self)), [len(others) for others in self.neighbours])
+        other = np.array([number for others in self.neighbours for number in others], dtype=int)
+        return csr_matrix((np.ones(len(one)), (one, other)), shape=(len(self), len(self)))
 
     def _voters(self, frame: int, labels: np.ndarray, weight: np.ndarray) -> float:
         """Return the number of neighbours that have a say, each as much as its points weigh on average."""
@@ -113,6 +136,7 @@ class Poll:
         self._fixed[ballot.points_of(reference)] = np.arange(self.columns)
         self._elsewhere: dict[int, list[int]] = {}
         self._away: dict[int, list[tuple[int, int]]] = {}
+        self._keys: set[int] = set()
 
     def solve(self, sources: Sequence[int] = ()) -> None:
         """Let labels spread from the reference, and from other frames as they are labelled, then vote until stable."""
@@ -122,26 +146,19 @@ class Poll:
             points = self.ballot.points_of(frame)
             self.labels[points] = np.where(self._fixed[points] >= 0, self._fixed[points], before[points])
         for frame, _ in reached(self.pairs, sources, self.ballot.neighbours):
-            self.labels[self.ballot.points_of(frame)] = self._placed(frame)
+            self.labels[self.ballot.points_of(frame)] = self._placed(frame, self.labels)
         grown = (self.labels == -1) & (before >= self.ballot.sizes[self.reference])  # which no reference can spread
         self.labels[grown] = before[grown]
         self._settle()
 
     def grow(self) -> None:
-        """Add columns for points that the reference lacks: from the frame with most of them, round by round."""
-        present = np.count_nonzero(self.ballot.sizes)
-        for _ in range(_NEW_ROUNDS):
-            free = np.bincount(self._frame[self.labels == -1], minlength=len(self.ballot))
-            labels = self._spread_of_free(int(free.argmax()))
-            counts = np.bincount(labels[labels >= 0], minlength=1)
-            kept = np.flatnonzero(counts >= max(_NEW_PRESENT * present, 2))
-            if not len(kept):
-                break
-            number = np.full(len(counts), -1)
-            number[kept] = self.columns + np.arange(len(kept))
-            new = np.where(labels >= 0, number[labels], -1)
-            self.labels = np.where(new >= 0, new, self.labels)
-            self.columns += len(kept)
+        """Add columns for neurons that the reference lacks, which are in a fifth of the frames at least."""
+        free = np.flatnonzero(self.labels == -1)
+        least = max(_NEW_PRESENT * np.count_nonzero(self.ballot.sizes), 2)
+        found = newcomers(self.ballot.among(free), self._frame[free], self.ballot.together(), least)
+        for points in found:
+            self.labels[free[points]] = self.columns
+            self.columns += 1
         self._settle()
 
     def hear(
@@ -150,31 +167,68 @@ class Poll:
         frame: np.ndarray,
         point: np.ndarray,
         column: np.ndarray,
-        weight: np.ndarray,
+        weight: float,
         away_point: np.ndarray,
         away_column: np.ndarray,
         columns: int,
     ) -> None:
-        """Vote again with what is known: ``point`` (-1: none) of ``frame`` is ``column``; others are ruled out.
+        """Vote again with frames that are known: ``point`` (-1: none) of ``frame`` is ``column``.
 
-        The frames of which something is known become sources beside the reference.
+        They become sources beside the reference, and their points have the ``weight``. What is ruled out (``away``)
+        is so for good, here and in :meth:`correct`.
         """
         self.columns = columns
-        for t, number in zip(frame.tolist(), column.tolist(), strict=True):
-            self._elsewhere.setdefault(t, []).append(number)
         for place, number in zip(away_point.tolist(), away_column.tolist(), strict=True):
             t = int(self._frame[place])
             self._away.setdefault(t, []).append((place - int(self.ballot.starts[t]), number))
             if self._fixed[place] == number:
                 self._fixed[place] = -1
+        self._fix(frame, point, column)
+        self.weight[point[point >= 0]] = weight
+        sources = [t for t in np.unique(frame).tolist() if self.ballot.sizes[t]]
+        self._keys = set(sources)
+        for t in sorted({*sources, *self._away}):
+            self.labels[self.ballot.points_of(t)] = self._placed(t, self.labels)
+        if sources:
+            self.solve([t for t in sources if t != self.reference])
+
+    def correct(self, frame: np.ndarray, point: np.ndarray, column: int) -> None:
+        """Let ``column`` be the ``point`` (-1: none) in each ``frame``, and frames like those follow where they agree.
+
+        Frames are no sources for this: where one point had to be put right, the others may be as wrong.
+        """
+        self._fix(frame, point, np.full(len(frame), column))
+        wrong, displaced = [], {column}
+        for t, place in zip(frame.tolist(), point.tolist(), strict=True):
+            here = self.labels[self.ballot.points_of(t)]
+            if (place >= 0 and self.labels[place] != column) or (place < 0 and column in here):
+                wrong.append(t)
+                displaced.add(int(self.labels[place]) if place >= 0 else column)
+        if not wrong:
+            return
+        alike = {t for t, numbers in self._elsewhere.items() if displaced & set(numbers) and t not in self._keys}
+        self.labels = spread(
+            self.labels,
+            wrong,
+            self._placed,
+            also=sorted(alike - set(wrong)),
+            starts=self.ballot.starts,
+            pairs=self.pairs,
+            neighbours=self.ballot.neighbours,
+            agreement=self.ballot.agreement,
+        )
+
+    def _fix(self, frame: np.ndarray, point: np.ndarray, column: np.ndarray) -> None:
+        for t, number in zip(frame.tolist(), column.tolist(), strict=True):
+            self._elsewhere.setdefault(t, []).append(number)
         own = self._fixed[self.ballot.points_of(self.reference)]
         own[np.isin(own, self._elsewhere.get(self.reference, []))] = -1
         stands = point >= 0
-        self._fixed[point[stands]], self.weight[point[stands]] = column[stands], weight[stands]
-        sources = [t for t in np.unique(frame).tolist() if self.ballot.sizes[t]]
-        for t in sources:
-            self.labels[self.ballot.points_of(t)] = self._placed(t)
-        self.solve([t for t in sources if t != self.reference])
+        self._fixed[point[stands]] = column[stands]
+
+    def shares(self, frame: int) -> np.ndarray:
+        """Return (point, column) the shares of the votes on a frame as the labels are."""
+        return self.ballot.shares(frame, self.labels, self.columns, self.weight)
 
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """Return for each (frame, column) the point within the frame, -1 for none, and its share of the votes."""
@@ -182,22 +236,41 @@ class Poll:
         share = np.zeros(detection.shape)
         for frame in np.flatnonzero(self.ballot.sizes).tolist():
             labels = self.labels[self.ballot.points_of(frame)]
-            shares = self.ballot.shares(frame, self.labels, self.columns, self.weight)
+            shares = self.shares(frame)
             seen = np.flatnonzero(labels >= 0)
             detection[frame, labels[seen]] = seen
             share[frame, labels[seen]] = np.minimum(shares[seen, labels[seen]], 1.0)
         return detection, share
 
-    def _placed(self, frame: int) -> np.ndarray:
-        shares = self.ballot.shares(frame, self.labels, self.columns, self.weight)
-        fixed = self._fixed[self.ballot.points_of(frame)]
+    def _placed(
+        self,
+        frame: int,
+        labels: np.ndarray,
+        columns: np.ndarray | None = None,
+        told: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return labels of a frame by the votes on it, and by what is known.
+
+        With ``columns`` only these are given, to points that have one of them or none; with ``told`` (frame,) only
+        those frames vote.
+        """
+        points = self.ballot.points_of(frame)
+        weight = self.weight if told is None else self.weight * told[self._frame]
+        shares = self.ballot.shares(frame, labels, self.columns, weight)
+        fixed = self._fixed[points]
         said = fixed >= 0
         shares[said] = 0
         shares[:, fixed[said]] = 0
         shares[:, self._elsewhere.get(frame, [])] = 0
         for point, column in self._away.get(frame, []):
             shares[point, column] = 0
-        found = assigned(shares, _LEAST_SHARE)
+        if columns is None:
+            found = assigned(shares, _LEAST_SHARE)
+        else:
+            found = labels[points].copy()
+            loose = np.flatnonzero((found == -1) | np.isin(found, columns))
+            of_these = assigned(shares[np.ix_(loose, columns)], _LEAST_SHARE)
+            found[loose] = np.where(of_these >= 0, columns[of_these], -1)
         found[said] = fixed[said]
         return found
 
@@ -209,27 +282,9 @@ class Poll:
             for frame in frames:
                 if frame in stale:
                     stale.discard(frame)
-                    points, found = self.ballot.points_of(frame), self._placed(frame)
+                    points, found = self.ballot.points_of(frame), self._placed(frame, self.labels)
                     if not np.array_equal(found, self.labels[points]):
                         self.labels[points] = found
                         stale.update(self.ballot.neighbours[frame])
             if not stale:
                 break
-
-    def _spread_of_free(self, source: int) -> np.ndarray:
-        """Return labels (point,) of the points that are no neuron yet, as they spread from those of one frame."""
-        labels = np.full_like(self.labels, UNPLACED)
-        points = self.ballot.points_of(source)
-        free = self.labels[points] == -1
-        columns = int(free.sum())
-        labels[points] = np.where(free, np.cumsum(free) - 1, -1)
-        if columns:
-            for frame, _ in reached(self.pairs, [source], self.ballot.neighbours):
-                points = self.ballot.points_of(frame)
-                free = self.labels[points] == -1
-                labels[points] = -1
-                if free.any():
-                    shares = self.ballot.shares(frame, labels, columns, self.weight)
-                    shares[~free] = 0
-                    labels[points] = assigned(shares, _LEAST_SHARE)
-        return labels

@@ -17,8 +17,33 @@ from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from niddl_xr.schema import NiddlError
+
+
+@dataclass(frozen=True)
+class Former:
+    """Whom tracks that there were took the points for: equally long arrays.
+
+    ``frame`` (k,), ``detection`` (k,), the number of the point within its frame, and ``neuron`` (k,), its name. It
+    tells who is meant by a name, and nothing about where anyone is: the tracks may have been wrong.
+    """
+
+    frame: np.ndarray
+    detection: np.ndarray
+    neuron: np.ndarray
+
+    def columns(self, detection: np.ndarray) -> dict[str, int]:
+        """Return which column of ``detection`` (t, neuron) each name means: the most points in common, one to one."""
+        names = list(dict.fromkeys(self.neuron.tolist()))
+        place = {name: number for number, name in enumerate(names)}
+        number = np.array([place[name] for name in self.neuron], dtype=int)
+        together = np.zeros((len(names), detection.shape[1]))
+        same, column = np.nonzero(detection[self.frame] == self.detection[:, None])
+        np.add.at(together, (number[same], column), 1)
+        pairs = zip(*linear_sum_assignment(together, maximize=True), strict=True)
+        return {names[row]: int(column) for row, column in pairs if together[row, column] > 0}
 
 
 @dataclass(frozen=True)
@@ -27,7 +52,8 @@ class Anchors:
 
     ``frame`` (k,), ``neuron`` (k,) names, ``position_um`` (k, 3), and ``detection`` (k,): the number of the point
     within its frame that stands there, -1 where no detection is near. ``forbidden`` are detections that a human has
-    said not to be a neuron: rows of (frame, number of the point within the frame) with the names beside.
+    said not to be a neuron: rows of (frame, number of the point within the frame) with the names beside. ``former``,
+    where there is one, says who is meant by the names.
     """
 
     frame: np.ndarray
@@ -36,6 +62,7 @@ class Anchors:
     detection: np.ndarray
     forbidden: np.ndarray
     forbidden_neuron: np.ndarray
+    former: Former | None = None
 
     @property
     def names(self) -> list[str]:

@@ -62,16 +62,23 @@ def said_of(anchors: Anchors | None, numbers: np.ndarray) -> Said:
     if anchors is None:
         return Said([""] * neurons, np.empty((0, 3), int), np.empty((0, 3), int))
     known = list(dict.fromkeys([*anchors.names, *anchors.forbidden_neuron.tolist()]))
+    if anchors.former is not None:
+        return _said(anchors, known, anchors.former.columns(numbers), neurons)
     place = {name: number for number, name in enumerate(known)}
     votes = np.zeros((len(known), neurons))
     for t, name, point in zip(anchors.frame, anchors.neuron, anchors.detection, strict=True):
         votes[place[name]] += (numbers[t] == point) & (point >= 0)
     for (t, point), name in zip(anchors.forbidden, anchors.forbidden_neuron, strict=True):
         votes[place[name]] += 2 * (numbers[t] == point)
-    names, own = [""] * neurons, {}
-    for number, neuron in zip(*linear_sum_assignment(votes, maximize=True), strict=True):
-        if votes[number, neuron] > 0:
-            names[neuron], own[known[number]] = known[number], int(neuron)
+    found = zip(*linear_sum_assignment(votes, maximize=True), strict=True)
+    return _said(anchors, known, {known[row]: int(neuron) for row, neuron in found if votes[row, neuron] > 0}, neurons)
+
+
+def _said(anchors: Anchors, known: list[str], meant: dict[str, int], neurons: int) -> Said:
+    """Return what is said of neurons by their number, where ``meant`` has them by name, and others come last."""
+    names, own = [""] * neurons, {name: meant[name] for name in known if name in meant}
+    for name, neuron in own.items():
+        names[neuron] = name
     for name in anchors.names:
         if name not in own:
             own[name] = len(names)

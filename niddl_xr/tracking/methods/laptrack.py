@@ -5,7 +5,7 @@ The library laptrack does both; here its tracks become neurons, and what a human
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -191,8 +191,9 @@ def _named(
     """Put tracks of one name together; of two points in one frame that nearer in time to an anchor stays."""
     named: dict[str, list[list[Node]]] = {} if anchors is None else {name: [] for name in anchors.names}
     others = []
-    for track in tracks:
-        name = next((said[node] for node in track if node in said), "")
+    former = _former_names(tracks, anchors)
+    for number, track in enumerate(tracks):
+        name = next((said[node] for node in track if node in said), former.get(number, ""))
         if name:
             named[name].append(track)
         else:
@@ -201,8 +202,9 @@ def _named(
     together = []
     for name, parts in named.items():
         best: dict[int, tuple[int, Node]] = {}
-        for part in parts:
-            anchored = np.array([frame for frame, number in part if (frame, number) in said])
+        spoken_of = [[frame for frame, number in part if (frame, number) in said] for part in parts]
+        for part, own in zip(parts, spoken_of, strict=True):
+            anchored = np.array(own or list(chain.from_iterable(spoken_of)))
             for node in part:
                 away = int(np.abs(anchored - node[0]).min())
                 if (name, node) not in ruled_out and (node[0] not in best or away < best[node[0]][0]):
@@ -212,6 +214,20 @@ def _named(
         left = [[node for node in part if node not in mine and (name, node) not in ruled_out] for part in parts]
         others += [("", part) for part in left if len(part) >= least_points]
     return [*together, *others]
+
+
+def _former_names(tracks: list[list[Node]], anchors: Anchors | None) -> dict[int, str]:
+    """Return the names of tracks that were, by former tracks, neurons of which an anchor speaks."""
+    if anchors is None or anchors.former is None:
+        return {}
+    detection = np.full((int(anchors.former.frame.max(initial=0)) + 1, len(tracks)), -1)
+    for number, track in enumerate(tracks):
+        for frame, point in track:
+            if frame < len(detection):
+                detection[frame, number] = point
+    meant = anchors.former.columns(detection)
+    placed = {str(name) for name, point in zip(anchors.neuron, anchors.detection, strict=True) if point >= 0}
+    return {number: name for name, number in meant.items() if name in placed}
 
 
 def _ruled_out(anchors: Anchors) -> set[tuple[str, Node]]:

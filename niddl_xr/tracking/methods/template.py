@@ -133,13 +133,23 @@ def _reference(frames: Frames, reference: int | None) -> int | None:
     return int(filled[np.lexsort([np.abs(filled - len(frames) // 2), untypical])[0]])
 
 
+def _former_names(anchors: Anchors | None, reference: int, points: int) -> list[str]:
+    """Return the names that the points of the reference had in former tracks, of neurons that an anchor names."""
+    names = [""] * points
+    if anchors is not None and anchors.former is not None:
+        former = anchors.former
+        for row in np.flatnonzero((former.frame == reference) & np.isin(former.neuron, anchors.names)):
+            names[former.detection[row]] = str(former.neuron[row])
+    return names
+
+
 class _Walk:
     """A template on its way through the frames, with the names that it learns from anchors."""
 
     def __init__(self, frames: Frames, anchors: Anchors | None, reference: int, drift: _Drift) -> None:
         self.frames, self.anchors, self.reference, self.drift = frames, anchors, reference, drift
         self.template = frames.points[reference].copy()
-        self.names = [""] * len(self.template)
+        self.names = _former_names(anchors, reference, len(self.template))
 
     def states(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the template (neuron, 3) and where it is in every frame (t, neuron, 3)."""

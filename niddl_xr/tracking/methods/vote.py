@@ -16,7 +16,7 @@ from niddl_xr.tracking._kernels.pair_matching import MATCH, MOST_POINTS, pair_ma
 from niddl_xr.tracking._kernels.posture_order import distances, most_typical, reached, similar_frames
 from niddl_xr.tracking._kernels.voting import Ballot, Poll
 from niddl_xr.tracking._matches import Matches, digest_of
-from niddl_xr.tracking.methods import Anchors, Linked
+from niddl_xr.tracking.methods import Anchors, Former, Linked
 
 _VERSION = "1"  # of what is kept: another one with every change of the numbers that the kernels give
 _KEY_WEIGHT = 4.0  # of the points of a key frame that a human has named, beside those of other frames
@@ -78,9 +78,12 @@ def link(
     Notes
     -----
     Votes of many frames: Nguyen et al., PLoS Comput. Biol. 13:e1005517 (2017). A spanning tree of postures and votes
-    along it, anchors as fixed sources: as measured in docs/decisions/0018. Anchored frames are sources beside the
-    reference. Frames of which half is anchored are matched to frames that are like them, and their anchored points
-    have four times the weight of others. An anchor's name is that of the reference's point that it stands at; of a name
+    along it, neurons found among points of nobody, and how far an anchor reaches: docs/decisions/0018.
+
+    Frames of which half is anchored (key frames) are sources beside the reference, are matched to frames that are like
+    them, and their points have four times the weight of others. Another anchor changes the frames like its own as far
+    as more matches agree than before, one anchor after the other in the order in which they are given. A name means
+    the neuron that former tracks say. Without them it is that of the reference's point that it stands at; of a name
     without an anchor in the reference, that of the neuron n001, ... that it has the form of, else of the neuron that
     the frames, without any anchor, take most of its points for; a point that is ruled out counts twice.
     """
@@ -203,26 +206,57 @@ def _heard(poll: Poll, anchors: Anchors, names: list[str]) -> list[str]:
     starts = poll.ballot.starts
     points = np.where(anchors.detection >= 0, starts[anchors.frame] + anchors.detection, -1)
     away_points = starts[anchors.forbidden[:, 0]] + anchors.forbidden[:, 1]
-    columns = _columns_of(
-        anchors, np.where(points >= 0, poll.labels[points], -1), poll.labels[away_points], names, poll.reference
-    )
+    if anchors.former is not None:
+        columns = _columns_meant(anchors.former, anchors, points, poll)
+    else:
+        labels = np.where(points >= 0, poll.labels[points], -1)
+        columns = _columns_of(anchors, labels, poll.labels[away_points], names, poll.reference)
     unknown = max([-1, *columns.values()]) + 1 - poll.columns
     names = ["" if name in columns else name for name in names] + [""] * unknown
     for name, column in columns.items():
         names[column] = name
     said = np.array([columns[name] for name in anchors.neuron], dtype=int)
     known = [row for row, name in enumerate(anchors.forbidden_neuron) if name in columns]
+    in_key_frame = np.isin(anchors.frame, _key_frames(anchors, poll.ballot.sizes))
     poll.hear(
-        frame=anchors.frame,
-        point=points,
-        column=said,
-        # Not of single points: they are put right where a frame is matched badly, and there its vote is worth little.
-        weight=np.where(np.isin(anchors.frame, _key_frames(anchors, poll.ballot.sizes)), _KEY_WEIGHT, 1.0),
+        frame=anchors.frame[in_key_frame],
+        point=points[in_key_frame],
+        column=said[in_key_frame],
+        weight=_KEY_WEIGHT,
         away_point=away_points[known],
         away_column=np.array([columns[anchors.forbidden_neuron[row]] for row in known], dtype=int),
         columns=len(names),
     )
+    single = np.flatnonzero(~in_key_frame)
+    # One after the other, as they were said: another one at the end changes nothing of what came before.
+    for rows in np.split(single, np.flatnonzero(np.diff(said[single])) + 1):
+        if len(rows):
+            poll.correct(anchors.frame[rows], points[rows], int(said[rows[0]]))
     return names
+
+
+def _columns_meant(former: Former, anchors: Anchors, points: np.ndarray, poll: Poll) -> dict[str, int]:
+    """Return the column of each anchored name: that of the neuron of former tracks with which it shares most points.
+
+    A name that they know too little of takes a neuron that was none of theirs, if votes say that it is at its
+    ``points``, else a new column.
+    """
+    meant = former.columns(poll.tables()[0])
+    columns = {name: meant[name] for name in anchors.names if name in meant}
+    nobodys = np.setdiff1d(np.arange(poll.columns), list(meant.values()))
+    for name in anchors.names:
+        if name not in columns:
+            shares = np.zeros(len(nobodys))
+            for row in np.flatnonzero((anchors.neuron == name) & (points >= 0)):
+                shares += poll.shares(int(anchors.frame[row]))[anchors.detection[row], nobodys]
+            if shares.any():
+                columns[name] = int(nobodys[shares.argmax()])
+                nobodys = nobodys[nobodys != columns[name]]
+    new = poll.columns
+    for name in anchors.names:
+        if name not in columns:
+            columns[name], new = new, new + 1
+    return columns
 
 
 def _columns_of(
