@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 import xarray as xr
+from scipy.ndimage import gaussian_filter
 
 import niddl_xr as nx
 from niddl_xr.metrics import score_detections, score_labels, score_skeleton
@@ -29,9 +30,9 @@ PSF_UM = (1.5, 0.5, 0.5)  # of simulate.whole_brain
 FIRST_WORM, FIRST_NEURITE = 340, 420  # no setting was chosen on these
 LOW_PHOTONS = (2.0, 5.0, 10.0)
 METHODS = {
-    "gmm, PSF known": {"psf_sigma_um": PSF_UM},
     "gmm": {},
-    "gmm, no split": {"psf_sigma_um": PSF_UM, "split": False},
+    "gmm, PSF known": {"psf_sigma_um": PSF_UM},
+    "gmm, no split": {"split": False},
     "watershed": {"method": "watershed"},
 }
 
@@ -53,6 +54,67 @@ def nuclei(worms: int, neurons: int) -> pd.DataFrame:
                 row |= detected(labels_to_detections(labels, recording), truth)
                 rows.append(row | score_labels(labels, outlines)[["f1_iou_0.3", "f1_iou_0.5", "seg"]].to_dict())
     return pd.DataFrame(rows)
+
+
+# Radius, PSF sigma along z and in the plane, voxel along z and in the plane (all in µm), and planes.
+BALLS = {
+    "1.9 µm, PSF 1.5/0.5": (1.9, 1.5, 0.5, 1.0, 0.4, 20),
+    "1.3 µm, PSF 1.0/0.3": (1.3, 1.0, 0.3, 1.0, 0.4, 16),
+    "3.0 µm, PSF 0.8/0.25": (3.0, 0.8, 0.25, 0.5, 0.5, 50),
+    "2.0 µm, PSF 0.3/0.3": (2.0, 0.3, 0.3, 0.6, 0.3, 30),
+    "1.9 µm, PSF 3.0/0.6": (1.9, 3.0, 0.6, 2.0, 0.5, 16),
+}
+
+
+def ball_scene(
+    sizes: tuple[float, float, float, float, float, int], seed: int
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """A recording of 25 balls of uniform light at 50 photons, its true labels, and the places of the balls."""
+    radius, blur_z, blur, voxel_z, voxel, planes = sizes
+    rng = np.random.default_rng(seed)
+    shape = np.array([planes, 110, 130])
+    voxel_um, size_um = np.array([voxel_z, voxel, voxel]), shape * [voxel_z, voxel, voxel]
+    places: list[np.ndarray] = []
+    radii: list[float] = []
+    for _ in range(5000):
+        own = radius * float(np.clip(rng.normal(1, 0.14), 0.7, 1.4))
+        place = rng.uniform(own, size_um - own)
+        if len(places) < 25 and all(
+            np.linalg.norm(place - p) > 0.95 * (own + r) for p, r in zip(places, radii, strict=True)
+        ):
+            places.append(place)
+            radii.append(own)
+    parts = np.maximum(1, np.round(voxel_um / 0.25)).astype(int)
+    fine_um = voxel_um / parts
+    axes = [(np.arange(n * k) + 0.5) * f - v / 2 for n, k, f, v in zip(shape, parts, fine_um, voxel_um, strict=True)]
+    light, labels = np.zeros(shape * parts, np.float32), np.zeros(shape, np.uint16)
+    coarse = [np.arange(n) * v for n, v in zip(shape, voxel_um, strict=True)]
+    for number, (place, own) in enumerate(zip(places, radii, strict=True), start=1):
+        for grid, image, value in ((axes, light, np.exp(rng.normal(0, 0.5))), (coarse, labels, number)):
+            box = tuple(slice(*np.searchsorted(axis, (p - own, p + own))) for axis, p in zip(grid, place, strict=True))
+            z, y, x = (np.square(axis[s] - p) for axis, s, p in zip(grid, box, place, strict=True))
+            image[box][z[:, None, None] + y[:, None] + x <= own**2] = value
+    light = gaussian_filter(light, [blur_z, blur, blur] / fine_um)
+    for axis, part in enumerate(parts):
+        light = np.add.reduceat(light, np.arange(0, light.shape[axis], part), axis=axis) / part
+    peak = np.median([light[tuple(np.rint(p / voxel_um).astype(int).clip(0, shape - 1))] for p in places])
+    counts = 100 + 10 * rng.poisson(50 * light / peak + 5) + rng.normal(0, 10, shape)
+    recording = nx.from_numpy(counts[None].astype(np.float32), dims="tzyx", voxel_um=(voxel_z, voxel, voxel), dt_s=1.0)
+    return recording, recording.copy(data=labels[None]), xr.DataArray(np.array(places))
+
+
+def balls(seeds: int) -> pd.DataFrame:
+    """F1 at an intersection over union of 0.5, of balls whose places are known to 0.15 µm."""
+    rows = []
+    for name, sizes in BALLS.items():
+        for seed in range(FIRST_WORM, FIRST_WORM + seeds):
+            recording, truth, places = ball_scene(sizes, seed)
+            given = places.values + np.random.default_rng(seed).normal(0, 0.15, places.shape)
+            found = pd.DataFrame(given, columns=["z", "y", "x"]).assign(t_index=0)
+            for method, options in {**METHODS, "gmm, PSF known": {"psf_sigma_um": sizes[1:3] + sizes[2:3]}}.items():
+                score = score_labels(nx.segment(recording, found, **options), truth)
+                rows.append({"balls": name, "method": method, "f1_iou_0.5": score["f1_iou_0.5"]})
+    return pd.DataFrame(rows).groupby(["balls", "method"], sort=False).mean().unstack()
 
 
 def detected(found: pd.DataFrame, truth: xr.Dataset) -> dict[str, float]:
@@ -119,6 +181,9 @@ def main() -> None:
     table = pd.concat([nuclei(options.worms, neurons) for neurons in (120, 60)])
     print("D3: recall without noise >= 0.97, f1_iou_0.5 at 50 photons >= 0.85")
     print(table.groupby(["neurons", "light", "method"], sort=False).mean().round(3).to_string())
+
+    print("\nD3 on balls of uniform light, other sizes, blurs and voxels")
+    print(balls(options.worms).round(3).to_string())
 
     denoisers = {"worm-sim": nx.load_denoiser("worm-sim")}
     if options.train_minutes:

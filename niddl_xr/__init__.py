@@ -51,6 +51,18 @@ _VERBS = {
     "correct_bleaching": "niddl_xr.traces",
     "dff": "niddl_xr.traces",
     "ratio": "niddl_xr.traces",
+    "open_traces": "niddl_xr.recordings",
+    "pca": "niddl_xr.dynamics",
+    "compare_pca": "niddl_xr.dynamics",
+    "open_posture": "niddl_xr.behaviour",
+    "centerline": "niddl_xr.behaviour",
+    "curvature": "niddl_xr.behaviour",
+    "eigenworms": "niddl_xr.behaviour",
+    "locomotion": "niddl_xr.behaviour",
+    "assign_body_position": "niddl_xr.behaviour",
+    "curvature_correlation": "niddl_xr.behaviour",
+    "correlation_map": "niddl_xr.behaviour",
+    "compare_curvature_correlation": "niddl_xr.behaviour",
     "score_detections": "niddl_xr.metrics",
     "score_tracks": "niddl_xr.metrics",
     "trace_quality": "niddl_xr.metrics",
@@ -58,6 +70,12 @@ _VERBS = {
     "plot_comparison": "niddl_xr.plots",
     "plot_loss": "niddl_xr.plots",
     "plot_traces": "niddl_xr.plots",
+    "plot_trajectory": "niddl_xr.plots",
+    "plot_explained_variance": "niddl_xr.plots",
+    "plot_kymograph": "niddl_xr.plots",
+    "plot_centerline": "niddl_xr.plots",
+    "plot_correlation_map": "niddl_xr.plots",
+    "plot_curvature_correlation": "niddl_xr.plots",
     "view": "niddl_xr.plots",
 }
 _MODULES = {"simulate": "niddl_xr.simulation", "metrics": "niddl_xr.metrics"}
@@ -67,6 +85,15 @@ __all__ = ["MissingMetadataWarning", "NiddlError", "__version__", *_VERBS, *_MOD
 if TYPE_CHECKING:
     from niddl_xr import metrics as metrics
     from niddl_xr import simulation as simulate  # noqa: F401
+    from niddl_xr.behaviour import assign_body_position as assign_body_position
+    from niddl_xr.behaviour import centerline as centerline
+    from niddl_xr.behaviour import compare_curvature_correlation as compare_curvature_correlation
+    from niddl_xr.behaviour import correlation_map as correlation_map
+    from niddl_xr.behaviour import curvature as curvature
+    from niddl_xr.behaviour import curvature_correlation as curvature_correlation
+    from niddl_xr.behaviour import eigenworms as eigenworms
+    from niddl_xr.behaviour import locomotion as locomotion
+    from niddl_xr.behaviour import open_posture as open_posture
     from niddl_xr.curation import curate as curate
     from niddl_xr.denoising import Denoiser as Denoiser
     from niddl_xr.denoising import SignalToNoiseWarning as SignalToNoiseWarning
@@ -77,6 +104,8 @@ if TYPE_CHECKING:
     from niddl_xr.denoising import pretrained as pretrained
     from niddl_xr.denoising import train as train
     from niddl_xr.denoising.classical import classical as classical
+    from niddl_xr.dynamics import compare_pca as compare_pca
+    from niddl_xr.dynamics import pca as pca
     from niddl_xr.filling import save as save
     from niddl_xr.metrics import check_pairs as check_pairs
     from niddl_xr.metrics import compare as compare
@@ -84,16 +113,23 @@ if TYPE_CHECKING:
     from niddl_xr.metrics import score_tracks as score_tracks
     from niddl_xr.metrics import snr as snr
     from niddl_xr.metrics import trace_quality as trace_quality
+    from niddl_xr.plots import plot_centerline as plot_centerline
     from niddl_xr.plots import plot_comparison as plot_comparison
+    from niddl_xr.plots import plot_correlation_map as plot_correlation_map
+    from niddl_xr.plots import plot_curvature_correlation as plot_curvature_correlation
+    from niddl_xr.plots import plot_explained_variance as plot_explained_variance
     from niddl_xr.plots import plot_frame as plot_frame
+    from niddl_xr.plots import plot_kymograph as plot_kymograph
     from niddl_xr.plots import plot_loss as plot_loss
     from niddl_xr.plots import plot_traces as plot_traces
+    from niddl_xr.plots import plot_trajectory as plot_trajectory
     from niddl_xr.plots import view as view
     from niddl_xr.recordings import describe as describe
     from niddl_xr.recordings import from_numpy as from_numpy
     from niddl_xr.recordings import open_catalog as open_catalog
     from niddl_xr.recordings import open_pairs as open_pairs
     from niddl_xr.recordings import open_recording as open_recording
+    from niddl_xr.recordings import open_traces as open_traces
     from niddl_xr.recordings import pair_recordings as pair_recordings
     from niddl_xr.recordings.export import export as export
     from niddl_xr.recordings.export import writers as writers

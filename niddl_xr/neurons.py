@@ -10,6 +10,9 @@ anywhere; ``observed`` (t, neuron), whether a detection stands there; ``confiden
 into :data:`PROVENANCE`; ``det_id``, the row of the detections table, -1 where there is none.
 
 *Traces* are a Dataset of variables (t, neuron): ``F``, ``F_var``, ``background``, later ``F0`` and ``dff``.
+
+A *population* is a Dataset: ``score`` (t, mode), ``loading`` (neuron, mode), ``explained`` (mode), the part of the
+variance, and ``explained_null`` (mode), what chance gives; ``mode`` counts from 1, the one that explains most.
 """
 
 from __future__ import annotations
@@ -213,3 +216,15 @@ def require_traces(traces: xr.Dataset, variable: str = "F") -> xr.Dataset:
     if set(traces[variable].dims) != set(TRACE_DIMS):
         raise NiddlError(f"expected {variable} with dims {TRACE_DIMS}, got {traces[variable].dims}")
     return traces.transpose("t", "neuron", ...)
+
+
+def require_population(population: xr.Dataset) -> xr.Dataset:
+    """Return ``population`` with dims in the order (t, neuron, mode) if it keeps the contract, else raise one error."""
+    wanted = {"score": ("t", "mode"), "loading": ("neuron", "mode"), "explained": ("mode",)}
+    if not isinstance(population, xr.Dataset) or not set(wanted) <= set(population.data_vars):
+        got = list(population.data_vars) if isinstance(population, xr.Dataset) else type(population).__name__
+        raise NiddlError(f"expected a population, a Dataset with {' and '.join(wanted)}, got {got}; see niddl_xr.pca")
+    for name, dims in wanted.items():
+        if set(population[name].dims) != set(dims):
+            raise NiddlError(f"expected {name} with dims {dims}, got {population[name].dims}")
+    return population.transpose("t", "neuron", "mode", ...)

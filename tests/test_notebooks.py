@@ -63,3 +63,29 @@ def test_pixels_to_neurons(tmp_path):
     assert pictures(folder, "pixels_to_neurons.ipynb") >= 5
     assert "Traceback" not in (folder / "pixels_to_neurons.html").read_text(encoding="utf-8")
     assert len(list((folder / "pixels_to_neurons" / "edits").glob("*.parquet"))) == 3
+
+
+def test_freely_moving(tmp_path):
+    small = {"frames": 260, "training_frames": 6, "training_seconds": 4}
+    folder = run_notebook("freely_moving.ipynb", tmp_path / "worm", small)
+    page = (folder / "freely_moving.html").read_text(encoding="utf-8")
+    assert pictures(folder, "freely_moving.ipynb") >= 9
+    assert "Traceback" not in page
+    assert "significant_denoised" in page
+    assert (folder / "freely_moving" / "activity_and_curvature.html").is_file()
+
+
+def test_real_worms_alone(tmp_path):
+    folder = run_notebook("real_worms.ipynb", tmp_path / "worms", {})
+    page = (folder / "real_worms.html").read_text(encoding="utf-8")
+    assert page.count("Left out: ") == 5
+
+
+@pytest.mark.realdata
+def test_real_worms(tmp_path, realdata):
+    folder = run_notebook("real_worms.ipynb", tmp_path / "worms", {"realdata": str(realdata), "null_draws": 49})
+    page = (folder / "real_worms.html").read_text(encoding="utf-8")
+    assert pictures(folder, "real_worms.ipynb") >= 7
+    assert "0.228 0.137 0.102" in page
+    assert "neurons with q ≤ 0.05: 0 of 62" in page
+    assert "Left out" not in page

@@ -154,19 +154,24 @@ def median_snr_db(planes: np.ndarray) -> float:
     return float(np.median(finite)) if finite else float("nan")
 
 
+def measured_noise(recording: xr.DataArray, saturation: float = float("inf")) -> tuple[NoiseModel, str]:
+    """Return the noise of a recording's pixels by photon transfer, see :func:`snr`, and in what it was measured."""
+    frames, depth = recording.sizes["t"], recording.sizes["z"]
+    if frames == 1:
+        single = (recording[0, z].values for _, z in sampled_planes(1, depth, TRANSFER_PLANES))
+        return noise_of_planes(single, saturation), "single planes"
+    places = sampled_planes(frames - 1, depth, TRANSFER_PLANES)
+    pairs = (recording[t : t + 2, z].values for t, z in places)
+    return noise_between(((pair[0], pair[1]) for pair in pairs), saturation), "consecutive frames"
+
+
 def _noise(recording: xr.DataArray, threshold: float) -> tuple[NoiseModel, str]:
     """Return the noise of a recording's pixels and where it is known from."""
     stated = [recording.attrs.get(name) for name in _CAMERA_ATTRS]
     if all(isinstance(value, Real) and np.isfinite(float(value)) for value in stated):
         gain, excess, offset, read_noise = (float(value) for value in stated if value is not None)
         return NoiseModel(gain * excess, read_noise**2 - gain * excess * offset), "attrs"
-    frames, depth = recording.sizes["t"], recording.sizes["z"]
-    if frames == 1:
-        single = (recording[0, z].values for _, z in sampled_planes(1, depth, TRANSFER_PLANES))
-        return noise_of_planes(single, threshold), "single planes"
-    places = sampled_planes(frames - 1, depth, TRANSFER_PLANES)
-    pairs = (recording[t : t + 2, z].values for t, z in places)
-    return noise_between(((pair[0], pair[1]) for pair in pairs), threshold), "consecutive frames"
+    return measured_noise(recording, threshold)
 
 
 def _with_photons(table: xr.Dataset, noise: NoiseModel, noise_from: str) -> xr.Dataset:

@@ -18,6 +18,7 @@ _VERBS = {
     "describe": "description",
     "Description": "description",
     "open_catalog": "catalog",
+    "open_traces": "traces",
 }
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "open_catalog",
     "open_pairs",
     "open_recording",
+    "open_traces",
     "pair_recordings",
     "readers",
 ]
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from niddl_xr.recordings.opening import open_recording as open_recording
     from niddl_xr.recordings.pairs import open_pairs as open_pairs
     from niddl_xr.recordings.pairs import pair_recordings as pair_recordings
+    from niddl_xr.recordings.traces import open_traces as open_traces
 
 
 def __getattr__(name: str) -> Any:

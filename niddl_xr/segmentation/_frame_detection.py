@@ -69,6 +69,7 @@ def detect_in_frame(volume: np.ndarray, settings: Settings, mask: np.ndarray | N
     index = index[kernels.apart(index * voxel_um, settings.min_distance_um)]
     if not len(index):
         return _nothing(holed=holed)
+    gain = kernels.noise_gain(sigma_um, voxel_um)
     blobs, times_noise = taken_apart(
         response,
         index,
@@ -79,6 +80,7 @@ def detect_in_frame(volume: np.ndarray, settings: Settings, mask: np.ndarray | N
         rounding=rounding,
         distance_um=max(settings.min_distance_um, NUCLEI_APART_RADII * settings.radius_um),
         dimmest=DIMMEST,
+        noise_at=lambda points_um: gain * kernels.noise_around(volume, points_um, voxel_um, settings.radius_um),
         inside=inside,
     )
     order = np.argsort(-times_noise, kind="stable")

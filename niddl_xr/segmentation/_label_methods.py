@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from niddl_xr.schema import NiddlError
-from niddl_xr.segmentation._kernels import mixture, splitting
+from niddl_xr.segmentation._kernels import mixture, outlines, splitting
 
 _FIT_VOXEL_UM = 0.8  # finer voxels are averaged for the fit: it is as good, and several times as fast
 _WINDOW = 1.25  # of max_radius_um: each neuron is fitted to what is within this, its floor of light included
@@ -23,17 +23,22 @@ class Gmm:
 
     posterior: float = 0.6
     max_radius_um: float = 4.0
-    max_distance2: float = 3.0
+    level: float = 1 / 3
+    max_distance2: float | None = None
     split: bool = True
     min_separation_um: float = 2.8
-    psf_sigma_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    psf_sigma_um: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         _require("posterior", self.posterior, least=0.5, below=1.0)
+        _require("level", self.level, above=0.0, below=1.0)
         for name in ("max_radius_um", "max_distance2", "min_separation_um"):
-            _require(name, getattr(self, name), above=0.0)
+            if name != "max_distance2" or self.max_distance2 is not None:
+                _require(name, getattr(self, name), above=0.0)
         if not isinstance(self.split, bool):
             raise NiddlError(f"expected split as True or False, got {self.split!r}")
+        if self.psf_sigma_um is None:
+            return
         if isinstance(self.psf_sigma_um, str) or np.shape(self.psf_sigma_um) != (3,):
             raise NiddlError(f"expected psf_sigma_um as three numbers (z, y, x) in µm, got {self.psf_sigma_um!r}")
         for sigma in self.psf_sigma_um:
@@ -65,12 +70,24 @@ class Gmm:
         model = splitting.fit(
             seen, points - middle, radius_um, split=self.split, min_separation_um=self.min_separation_um
         )
-        sharp = mixture.deblurred(model.covariances_um2, np.asarray(self.psf_sigma_um)[used])
-        drawn = replace(model, means_um=model.means_um + middle, covariances_um2=sharp)
-        labels[...] = mixture.draw(
-            drawn, valid, voxel, posterior=self.posterior, largest_distance2=self.max_distance2
+        drawn = replace(model, means_um=model.means_um + middle, covariances_um2=self._sharp(model, used))
+        labels[...] = outlines.draw(
+            drawn, valid, voxel, posterior=self.posterior, largest_distance2=self._edge2(seen, model)
         ).reshape(labels.shape)
         return labels
+
+    def _sharp(self, model: mixture.Mixture, used: np.ndarray) -> np.ndarray:
+        """Return the covariances without the blur, as far as it is known or seen."""
+        if self.psf_sigma_um is not None:
+            return outlines.deblurred(model.covariances_um2, np.asarray(self.psf_sigma_um)[used])
+        return outlines.as_deep_as_wide(model.covariances_um2) if used.all() else model.covariances_um2
+
+    def _edge2(self, frame: splitting.Frame, model: mixture.Mixture) -> float:
+        """Return the squared Mahalanobis distance at which neurons end."""
+        if self.max_distance2 is not None:
+            return self.max_distance2
+        around = mixture.windows(model.means_um, frame.finite, frame.voxel_um, frame.window_um)
+        return outlines.edge_distance(frame.signal, model, around, self.level) ** 2
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,10 @@ def detect(
     The difference of Gaussians has sigma = radius / sqrt(dims) and 1.6 times that (Lindeberg, IJCV 30:79, 1998; Marr &
     Hildreth, Proc. R. Soc. B 207:187, 1980), in µm, so that voxels may be anisotropic. Its peaks are then fitted by
     Gaussians of similar size; where these leave another peak over, a second nucleus is fitted beside the first, unless
-    it is nearer than 1.85 radii or gives less than 0.3 of its neighbour's response. ``radius_um`` of a point is its
-    sigma in the plane / 0.6. The outline is described in docs/decisions/0016-detection.md, with what was measured.
+    it is nearer than 1.85 radii or gives less than 0.3 of its neighbour's response. Nearer, down to 1.7 radii, it stays
+    if it is 15 times the noise of the pixels there, and the nearer the more it has to be as bright as its neighbour:
+    so in good light, and after denoising. ``radius_um`` of a point is its sigma in the plane / 0.6. The outline is
+    described in docs/decisions/0016-detection.md, with what was measured.
 
     Examples
     --------

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, type[Gmm] | type[Watershed]] = {"gmm": Gmm, "watershed": Watershed}
 _RADIUS_UM = 1.6
-_OUTSIDE_UM = (
-    2.0  # a detection farther out of the field than this belongs to another recording, or has its axes mixed up
-)
+_OUTSIDE_UM = 2.0  # a detection farther outside is of another recording, or has its axes mixed up
 
 
 def segment(
@@ -47,12 +45,14 @@ def segment(
         ``"gmm"``
             A Gaussian over a floor of light for each detection, fitted to the counts above the background. A voxel is
             the neuron's where its share of the light is above ``posterior`` (default 0.6; 0.5 and more, so that a
-            voxel has one owner) and its squared Mahalanobis distance at most ``max_distance2`` (3).
-            ``max_radius_um`` (4): each neuron is fitted to the voxels within this distance, and what is larger than it
-            is background. ``split`` (True): add neurons that the detector took for one with their neighbour, at least
-            ``min_separation_um`` (2.8) from it. ``psf_sigma_um`` (0, 0, 0): sigma of the microscope's blur along
-            (z, y, x), taken out of the outlines where it is known; as it is, labels outline the blurred image, about
-            1.6 times too long along z on a spinning disk.
+            voxel has one owner), as far out as the light of the frame's mean neuron, in the plane through its middle,
+            is ``level`` (1/3) of that in the middle; or up to a squared Mahalanobis distance ``max_distance2``, where
+            that is given. ``max_radius_um`` (4): each neuron is fitted to the voxels within this distance, and what is
+            larger than it is background. ``split`` (True): add neurons that the detector took for one with their
+            neighbour, at least ``min_separation_um`` (2.8) from it. ``psf_sigma_um`` (None): sigma of the microscope's
+            blur along (z, y, x), which is taken out of the outlines. None takes out what is seen: neurons are made
+            shorter along z, all by one factor, until the median one is as deep as it is wide; in the plane the blur
+            stays, a few tenths of a micrometre. (0, 0, 0) outlines the image as it is.
         ``"watershed"``
             Basins around the detections, in the frame smoothed by ``smooth_um`` (0.5), of at most ``max_radius_um``
             (4), as far as the light above the background is ``level`` (0.5, the half-maximum) of the basin's brightest.
@@ -83,11 +83,12 @@ def segment(
     -----
     The mixture is that of Chaudhary et al. (eLife 10:e60321, 2021): intensity-weighted EM from covariances r²/5 (a
     ball's), posterior above 0.6. Added here: a floor in each window, the part of a Gaussian that lies outside its
-    window, and the splitting. A neuron is added where the fit leaves a peak of light over, and stays if two Gaussians
-    explain the light of the pair better than one by the Bayesian information criterion (Schwarz, Ann. Stat. 6:461,
-    1978), its penalty doubled for noise that pixels share, the noise raised by 5 % of the light for nuclei that are no
-    Gaussians. Watershed: Beucher & Lantuéjoul (1979), by scikit-image. docs/decisions/0017-labels-and-neurites.md has
-    what was measured.
+    window, the edge at a level of light, and the splitting. The level lies between the half of its light at which a
+    large ball ends that is seen sharply, and the quarter of a small, blurred one; 0.3 to 0.45 are about equally good. A
+    neuron is added where the fit leaves a peak of light over, and stays if two Gaussians explain the light of the pair
+    better than one by the Bayesian information criterion (Schwarz, Ann. Stat. 6:461, 1978), its penalty doubled for
+    noise that pixels share, the noise raised by 5 % of the light for nuclei that are no Gaussians. Watershed: Beucher &
+    Lantuéjoul (1979), by scikit-image. docs/decisions/0017-labels-and-neurites.md has what was measured.
 
     Examples
     --------

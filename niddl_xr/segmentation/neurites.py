@@ -14,8 +14,8 @@ from scipy import ndimage
 from niddl_xr import neurons, schema
 from niddl_xr.schema import RECORDING_DIMS, NiddlError
 from niddl_xr.segmentation._grid import Grid, grid_of
-from niddl_xr.segmentation._kernels.ridges import ridge_strength
-from niddl_xr.segmentation._kernels.skeletons import neighbours, pruned
+from niddl_xr.segmentation._kernels.ridges import ridge_strengths
+from niddl_xr.segmentation._kernels.skeletons import completed, neighbours, pruned
 from niddl_xr.segmentation._lazy import delayed_frames, lazy_frames
 
 if TYPE_CHECKING:
@@ -27,13 +27,14 @@ BRANCH_COLUMNS = (
 )  # fmt: skip
 _KINDS = ("between ends", "between end and junction", "between junctions", "loop")  # as skan numbers them
 _EMPTY = {"t_index": int, "branch": int, "object": int, "kind": object}  # types of columns without rows
+_REACH_SIGMAS = 2.0  # of the finest scale: as near as two lines are that it can tell apart
 _ALL_NEIGHBOURS = np.ones((3, 3), bool)
 
 
 def segment_neurites(
     recording: xr.DataArray,
     *,
-    sigma_um: Sequence[float] = (0.4, 0.8, 1.2),
+    sigma_um: Sequence[float] = (0.5, 0.8, 1.2),
     low: float = 2.5,
     high: float = 5.0,
     min_length_um: float = 6.0,
@@ -50,7 +51,8 @@ def segment_neurites(
         (t, z, y, x) with y and x in µm, raw or denoised, z of size 1. Of a stack choose a plane, or ``project``.
     sigma_um
         Scales of the ridge filter: sigmas of the Gaussians whose curvature is looked at. A line of half-height width w
-        answers best at w / 2.4 to w / 1.4.
+        answers best at w / 2.4 to w / 1.4. All together say where lines are; the finest one says where their middle is,
+        if it sees them, so that lines side by side stay two.
     low, high
         Thresholds on the strength of a line, in SDs of what is no line, the same for every camera: lines are followed
         as long as they are stronger than ``low``, if somewhere they reach ``high``. What is no line is noise, 1 % of
@@ -234,16 +236,28 @@ def _traced(plane: np.ndarray, settings: Settings, pixel_um: np.ndarray) -> tupl
     if not valid.any() or np.ptp(plane[valid]) == 0:
         return np.zeros(plane.shape, bool), np.zeros(plane.shape, bool)
     filled = np.where(valid, plane, np.median(plane[valid]))
-    follow: Callable[..., np.ndarray] = filters.apply_hysteresis_threshold
-    thin: Callable[..., np.ndarray] = morphology.skeletonize
-    mask = follow(ridge_strength(filled, settings.sigma_um, pixel_um), settings.low, settings.high) & valid
+    thin: Callable[[np.ndarray], np.ndarray] = morphology.skeletonize
+    strengths = ridge_strengths(filled, settings.sigma_um, pixel_um)
+    mask, fine = (
+        np.asarray(filters.apply_hysteresis_threshold(strength, settings.low, settings.high)) & valid  # type: ignore[no-untyped-call]
+        for strength in (strengths.max(axis=0), strengths[int(np.argmin(settings.sigma_um))])
+    )
     middle_um = float(np.sqrt(np.prod(pixel_um)))
-    skeleton = pruned(thin(mask), round(settings.prune_um / middle_um))
-    objects, count = ndimage.label(mask, _ALL_NEIGHBOURS)
-    long_enough = np.bincount(objects[skeleton], minlength=count + 1) * middle_um >= settings.min_length_um
-    long_enough[0] = False
-    kept = long_enough[objects]
+    whole = thin(mask)
+    sharp = thin(fine)
+    sharp &= _long_enough(fine, sharp, settings.min_length_um / middle_um)
+    skeleton = thin(completed(sharp, whole, _REACH_SIGMAS * min(settings.sigma_um), pixel_um))
+    skeleton = pruned(skeleton, round(settings.prune_um / middle_um))
+    kept = _long_enough(mask, skeleton, settings.min_length_um / middle_um)
     return mask & kept, skeleton & kept
+
+
+def _long_enough(mask: np.ndarray, skeleton: np.ndarray, pixels: float) -> np.ndarray:
+    """Return the pixels of the objects of ``mask`` that hold at least so many pixels of ``skeleton``."""
+    objects, count = ndimage.label(mask, _ALL_NEIGHBOURS)
+    enough = np.bincount(objects[skeleton], minlength=count + 1) >= pixels
+    enough[0] = False
+    return np.asarray(enough[objects])
 
 
 def _measured(skeleton: np.ndarray, grid: Grid, t: int) -> pd.DataFrame:

@@ -10,15 +10,13 @@ import numpy as np
 import xarray as xr
 
 from niddl_xr import schema
-from niddl_xr.chunking import sampled_planes
-from niddl_xr.metrics.photon_transfer import noise_between, noise_of_planes
+from niddl_xr.metrics.signal import measured_noise
 from niddl_xr.schema import NiddlError
 from niddl_xr.traces._kernels.measuring import Noise
 
 CAMERA_ATTRS = ("gain_counts_per_photon", "excess_noise", "offset_counts", "read_noise_counts")
 ROW_NOISE = "row_noise_counts"
 UNKNOWN = Noise(float("nan"), float("nan"), float("nan"))
-TRANSFER_PLANES = 16
 
 
 def is_denoised(recording: xr.DataArray) -> bool:
@@ -33,7 +31,8 @@ def noise_of(recording: xr.DataArray, noise: str | Mapping[str, float] | None) -
     known stays unknown, NaN, with a warning.
     """
     if noise == "photon_transfer":
-        return _measured(recording), "photon transfer"
+        model, _ = measured_noise(recording)
+        return Noise(model.slope, model.intercept, 0.0), "photon transfer"
     if isinstance(noise, str):
         raise NiddlError(f'expected noise=None, "photon_transfer" or numbers such as {{...}}, got {noise!r}')
     given = dict(noise or {})
@@ -62,13 +61,3 @@ def noise_of(recording: xr.DataArray, noise: str | Mapping[str, float] | None) -
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
-
-
-def _measured(recording: xr.DataArray) -> Noise:
-    frames, depth = recording.sizes["t"], recording.sizes["z"]
-    if frames == 1:
-        model = noise_of_planes(recording[0, z].values for _, z in sampled_planes(1, depth, TRANSFER_PLANES))
-    else:
-        pairs = (recording[t : t + 2, z].values for t, z in sampled_planes(frames - 1, depth, TRANSFER_PLANES))
-        model = noise_between((pair[0], pair[1]) for pair in pairs)
-    return Noise(model.slope, model.intercept, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 from warnings import warn
 
 import numpy as np
@@ -45,7 +45,9 @@ def correct_bleaching(
     Returns
     -------
     xarray.Dataset
-        The traces with ``F`` divided by the new variable ``bleach`` (t, neuron), float32, and ``F_var`` by its square.
+        The traces with ``F`` divided by the new variable ``bleach`` (t, neuron), float32, and ``F_var`` by its square;
+        to this comes ``F``² times the variance of the fitted curve over itself, but for a factor that all frames share
+        and dF/F does not see.
         ``bleach`` is 1 in the first frame and falls; it is 1 throughout where a constant explains the traces as well
         (``attrs["bleaching"]`` then is "none"), and for a neuron without enough frames. Frames that are NaN stay NaN.
         The coordinate ``bleached_alone`` (neuron) says which neurons have a curve of their own.
@@ -71,6 +73,11 @@ def correct_bleaching(
     points are counted by their autocorrelation: taken as independent, they gave one neuron in four a curve that was
     activity. docs/decisions/0022-traces.md has the figures, also for neurons that fade at different speeds, where no
     way of fitting came near the truth.
+
+    The curve's variance is that of a linear model with its slopes; residuals of a pooled curve are states of the worm,
+    and count by their autocorrelation too. It holds the accident of activity in a short recording, not that a neuron
+    fades in a way of its own.
+
     t in frames instead of s changes nothing but the unit.
 
     Examples
@@ -90,7 +97,7 @@ def correct_bleaching(
         raise NiddlError("expected traces as they were extracted, got traces that are corrected for bleaching already")
     times, unit = times_of(traces)
     brightness = traces["F"].values.astype(np.float64)
-    bleach, alone = _curves(times, brightness, COMPONENTS[model], pooled, quantile)
+    bleach, relative_variance, alone = _curves(times, brightness, COMPONENTS[model], pooled, quantile)
     _warn_of_little_left(traces, bleach)
     bleach = np.maximum(bleach, LEAST_LEFT)
     corrected = traces.assign(
@@ -98,31 +105,41 @@ def correct_bleaching(
         bleach=(TRACE_DIMS, bleach.astype(np.float32), {"units": "1", "long_name": "fluorescence left"}),
     ).assign_coords(bleached_alone=("neuron", alone))
     if "F_var" in traces:
-        corrected["F_var"] = traces["F_var"].copy(data=(traces["F_var"].values / bleach**2).astype(np.float32))
+        variance = traces["F_var"].values / bleach**2 + relative_variance * np.square(brightness / bleach)
+        corrected["F_var"] = traces["F_var"].copy(data=variance.astype(np.float32))
     corrected.attrs["bleaching"] = f"{model}, t in {unit}" if np.any(bleach != 1) else "none"
     parameters = {"model": model, "pooled": pooled, "quantile": quantile}
     return with_history(corrected, "correct_bleaching", parameters)
 
 
+class _Fading(NamedTuple):
+    """What is left (t,) of the first frame's fluorescence, and the variance (t,) of that over itself."""
+
+    left: np.ndarray
+    variance: np.ndarray
+
+
 def _curves(
     times: np.ndarray, brightness: np.ndarray, components: int, pooled: bool, quantile: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is left (t, neuron) of the fluorescence of the first frame, and whose curve (neuron,) is its own."""
-    bleach, alone = np.ones(brightness.shape), np.zeros(brightness.shape[1], bool)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what is left (t, neuron) of the first frame, its variance over itself, and who (neuron,) has its own."""
+    bleach, variance = np.ones(brightness.shape), np.zeros(brightness.shape)
+    alone = np.zeros(brightness.shape[1], bool)
     if len(times) < FEWEST_POINTS:
-        return bleach, alone
+        return bleach, variance, alone
     common = _common_curve(times, brightness, components, quantile) if pooled else None
     if common is not None:
-        bleach *= common[:, None]
+        bleach *= common.left[:, None]
+        variance += common.variance[:, None]
     for neuron, trace in enumerate(brightness.T):
         own = _own_curve(times, trace, components, quantile, common)
         if own is not None:
-            bleach[:, neuron], alone[neuron] = own, True
-    return bleach, alone
+            bleach[:, neuron], variance[:, neuron], alone[neuron] = *own, True
+    return bleach, variance, alone
 
 
-def _common_curve(times: np.ndarray, brightness: np.ndarray, components: int, quantile: float) -> np.ndarray | None:
-    """Return the fading (t,) that the neurons share, 1 at first; None where there is none.
+def _common_curve(times: np.ndarray, brightness: np.ndarray, components: int, quantile: float) -> _Fading | None:
+    """Return the fading that the neurons share; None where there is none.
 
     Neurons are made comparable by their own low quantiles, of traces already corrected: before, one that is active
     early counts as dimmer than one that is active late.
@@ -140,38 +157,40 @@ def _common_curve(times: np.ndarray, brightness: np.ndarray, components: int, qu
         found = _relative_curve(times, times[frames], np.nanquantile(relative[frames], quantile, axis=1), components)
         if found is None:
             return None
-        change, curve = float(np.abs(found / curve - 1).max()), np.maximum(found, LEAST_LEFT)
+        change, curve = float(np.abs(found.left / curve - 1).max()), np.maximum(found.left, LEAST_LEFT)
         if change < SETTLED:
             break
     return found
 
 
-def _relative_curve(times: np.ndarray, known: np.ndarray, values: np.ndarray, components: int) -> np.ndarray | None:
+def _relative_curve(times: np.ndarray, known: np.ndarray, values: np.ndarray, components: int) -> _Fading | None:
     if len(values) < FEWEST_POINTS or not np.all(np.isfinite(values)):
         return None
     start = times[0]
     decay = fit_decay(known - start, values, components, float(times[-1] - start))
     curve = decay.curve(times - start)
-    return None if decay.is_flat or curve[0] <= 0 else np.asarray(curve / curve[0])
+    if decay.is_flat or curve[0] <= 0:
+        return None
+    return _Fading(np.asarray(curve / curve[0]), decay.variance(times - start))
 
 
 def _own_curve(
-    times: np.ndarray, trace: np.ndarray, components: int, quantile: float, common: np.ndarray | None
-) -> np.ndarray | None:
-    """Return the fading (t,) of one neuron, 1 at first; None where what is common to all explains it as well."""
+    times: np.ndarray, trace: np.ndarray, components: int, quantile: float, common: _Fading | None
+) -> _Fading | None:
+    """Return the fading of one neuron; None where what is common to all explains it as well."""
     middle, low = low_points(times, trace, quantile)
     if len(low) < FEWEST_POINTS or np.median(low) <= 0:
         return None
     curve = _relative_curve(times, middle, low, components)
-    shared = np.ones(len(times)) if common is None else common
     if curve is None and common is None:
         return None
-    own, parameters = (np.ones(len(times)), 0) if curve is None else (curve, 2 * components)
+    none = _Fading(np.ones(len(times)), np.zeros(len(times)))
+    own, shared = curve or none, common or none
     left = []
-    for shape in (own, shared):
+    for shape in (own.left, shared.left):
         here = np.interp(middle, times, shape)
         left.append(low - here * np.median(low / here))
-    gain = gain_of_own(left[0], left[1], parameters, float(np.median(low)))
+    gain = gain_of_own(left[0], left[1], 0 if curve is None else 2 * components, float(np.median(low)))
     return own if gain > LEAST_GAIN else None
 
 

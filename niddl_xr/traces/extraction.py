@@ -28,6 +28,7 @@ BALL_UM = 2.0
 LABEL_REACH_UM = 4.0
 SIGMA_PER_RADIUS = 0.6
 SHELL_UM = (4.0, 8.0)
+LOCAL_SIGMAS = 1.5  # within which haze is even: with more it passes for light, with less the fit is noisy
 OCCUPIED_SIGMAS = 2.0  # of a neuron's light, from which on a voxel counts as background
 
 
@@ -97,10 +98,12 @@ def extract_traces(
         well.
     method
         ``"gaussian"``
-            Mean weighted with a Gaussian as wide as the neuron seen through the microscope.
+            Mean weighted with a Gaussian as wide as the neuron seen through the microscope, of the neuron's own light:
+            all neurons' Gaussians and a constant around each are fitted together, and voxels count the less the further
+            they are from the neuron (a Gaussian of 1.5 sigma). Neighbours and uneven haze are told apart.
         ``"least_squares"``
-            Brightness at the centres of all neurons' Gaussians and a constant around each, fitted together: neighbours
-            are told apart. Needs no background, and has none subtracted.
+            Brightness at the centres of the Gaussians, fitted in the same way with all voxels of a window alike: less
+            noise in faint light, more of what uneven haze there is.
         ``"ball"``
             Mean of the voxels within ``radius_um``.
         ``"box"``, ``"box3x3"``, ``"pixel"``
@@ -113,10 +116,12 @@ def extract_traces(
         Radius of a neuron in µm (Gaussian methods) or of the ball. None: the tracks' coordinate ``radius_um``, where
         there is none 1.6 µm; for balls 2 µm.
     background
-        "annulus": the median of a shell of 4 to 8 µm without the light of any tracked neuron. Or a number of counts.
-        Or None: the camera's offset, as attrs state it.
+        "annulus": the median of a shell of 4 to 8 µm without the light of any tracked neuron; for the Gaussian methods,
+        the constant that is fitted around each neuron, and the shell is for comparison alone. Or a number of counts, or
+        None: the camera's offset, as attrs state it; "gaussian" then fits no constant, "least_squares" always does.
     neuropil
-        How much of the shell's light above the camera's offset is subtracted; 0.7 is usual for two photons.
+        How much of the shell's light above the camera's offset is subtracted; 0.7 is usual for two photons. Without
+        effect on "least_squares".
     channel
         Label of the channel, for a recording that has a dim channel.
     labels
@@ -129,7 +134,8 @@ def extract_traces(
         these numbers. Or "photon_transfer": measured in the recording, as :func:`niddl_xr.snr` does.
     position_error_um
         Standard deviation of a position along each axis; for the noise of the Gaussian methods, whose brightness
-        changes where positions are wrong. 0: positions are exact.
+        changes where positions are wrong, and tracks that are nearer to each other share the light. 0: positions are
+        exact.
     psf_sigma_um
         Width (sigma) of the point spread function along (z, y, x): by default a spinning disk's in tissue, of 0.75 NA.
     top
@@ -153,7 +159,7 @@ def extract_traces(
         ``valid``
             Whether there is an ``F``. Else it is NaN: where there is no position, where it lies outside the field (more
             than half a voxel beyond the outer centres), where less than a quarter of the weights lies on voxels that
-            are in the field and not NaN (with more, the weights of the others are scaled up), or in no label.
+            are in the field and not NaN (with more, the others speak for them), or in no label.
         ``observed``
             As in the tracks: False where the position was filled in.
 
@@ -175,11 +181,14 @@ def extract_traces(
     Notes
     -----
     A nucleus of radius r is near a Gaussian of sigma 0.6 r, blurred by the microscope: sigma² = 0.36 r² + PSF²; weights
-    reach 2.5 sigma. ``F_var`` is Σw² (excess gain I + read²) / (Σw)² of the raw pixels I above the offset, as photon
-    transfer has it (Janesick, *Photon Transfer*, SPIE 2007), with what the pixels of a row share (``row_noise_counts``)
-    taken as one for a row of the window, and the variance of the background's median, π/2 that of a mean. To this comes
-    ``position_error_um`` times the slope of ``F`` with the position. Of denoised pixels, whose errors hang together,
-    the variance is not that sum: it is read off the difference to the raw ones.
+    reach 2.5 sigma. "gaussian" is a weighted local fit (Cleveland, J. Am. Stat. Assoc. 74:829, 1979); its ``F`` is the
+    fitted peak over √2 for each axis, which is the mean of a Gaussian weighted with itself.
+
+    ``F_var`` is Σw² (excess gain I + read²) / (Σw)² of the raw pixels I above the offset, as photon transfer has it
+    (Janesick, *Photon Transfer*, SPIE 2007), with what the pixels of a row share (``row_noise_counts``) taken as one
+    for a row of the window, and the variance of the background's median, π/2 that of a mean. To this comes
+    ``position_error_um`` times the slope of ``F`` with the position, less what noise adds to that slope. Of denoised
+    pixels, whose errors hang together, the variance is not that sum: it is read off the difference to the raw ones.
 
     The median of the shell is that of means of 16 neighbours: single pixels of few photons have a median below their
     mean. docs/decisions/0022-traces.md compares the methods on simulated worms.
@@ -300,6 +309,10 @@ def _recipe(recording: xr.DataArray, tracks: xr.Dataset, voxel_um: np.ndarray, o
         neuropil=options.neuropil,
         noise=UNKNOWN,
         position_error_um=np.where(np.array(shape) > 1, options.position_error_um, 0.0),
+        local_sigmas=LOCAL_SIGMAS if options.method == "gaussian" and options.background == "annulus" else np.inf,
+        fits_constant=options.method == "least_squares" or options.background == "annulus",
+        # The mean of a Gaussian with itself as weights is its peak by the square root of two along each axis.
+        scale=2.0 ** (-np.count_nonzero(np.array(shape) > 1) / 2) if options.method == "gaussian" else 1.0,
     )
 
 

@@ -177,6 +177,10 @@ def test_a_subtracted_blob_leaves_nothing_of_its_own_filtered_image():
     assert np.abs(inside).max() < 0.03 * response.max()
 
 
+def no_noise(points_um):
+    return np.zeros(len(points_um))
+
+
 def test_peaks_that_turn_out_to_be_none_leave_nothing():
     response = np.zeros((5, 17, 19), np.float32)
     response[2, 8, 9] = -3.0
@@ -190,6 +194,7 @@ def test_peaks_that_turn_out_to_be_none_leave_nothing():
         rounding=1e-3,
         distance_um=3.0,
         dimmest=0.3,
+        noise_at=no_noise,
     )
     assert len(nothing) == len(times_noise) == 0
 
@@ -211,7 +216,7 @@ def test_two_nuclei_that_give_one_peak_are_taken_apart(direction):
 
 def test_of_blobs_close_together_those_stay_that_were_peaks_themselves():
     centre, strength = np.array([[5.0, 5, 5], [5, 5, 7], [5, 5, 20]]), np.array([40.0, 90.0, 6.0])
-    as_found = {"threshold": 5.0, "distance_um": 3.0, "dimmest": 0.3}
+    as_found = {"threshold": 5.0, "distance_um": 3.0, "dimmest": 0.3, "noise_at": no_noise}
     assert blob_fit._likely(centre, strength, np.array([False] * 3), **as_found).tolist() == [True, True, True]
     assert blob_fit._likely(centre, strength, np.array([False, True, False]), **as_found).tolist() == [
         False,
@@ -227,6 +232,77 @@ def test_of_blobs_close_together_those_stay_that_were_peaks_themselves():
     added = np.array([True, False, False])
     assert blob_fit._likely(apart_um, strength, added, **as_found)[0]
     assert not blob_fit._likely(apart_um, np.array([20.0, 90.0, 6.0]), added, **as_found)[0]
+
+
+@pytest.mark.parametrize(
+    ("gap_um", "share", "noise", "stays"),
+    [
+        (2.8, 0.95, 0.0, True),  # nearly as near as can be, nearly as bright
+        (2.8, 0.8, 0.0, False),  # at 2.8 of 2.76 to 3 µm 0.88 of the brightness are asked for
+        (2.9, 0.65, 0.0, True),  # at 2.9 µm 0.59
+        (2.9, 0.5, 0.0, False),
+        (2.7, 1.0, 0.0, False),
+        (2.8, 0.95, 5.0, True),  # 76 counts are 15.2 times the noise
+        (2.8, 0.95, 5.2, False),
+        (3.1, 0.6, 50.0, True),  # at the distance of two nuclei the noise of the place does not count
+    ],
+)
+def test_near_ones_stay_if_they_are_bright_and_no_noise(gap_um, share, noise, stays):
+    centre = np.array([[5.0, 5, 5], [5, 5, 5 + gap_um]])
+    asked = []
+
+    def noise_at(points_um):
+        asked.extend(points_um.tolist())
+        return np.full(len(points_um), noise)
+
+    kept = blob_fit._likely(centre, np.array([80.0, 80 * share]), np.array([False, True]), 5.0, 3.0, 0.3, noise_at)
+    assert kept.tolist() == [True, stays]
+    assert asked == ([[5.0, 5.0, 5 + gap_um / 2]] if gap_um < 3 else [])
+
+
+@pytest.mark.parametrize("shape", [(25, 60, 71), (1, 60, 71)])
+def test_noise_through_the_filter_is_that_of_a_convolution(shape):
+    sigma_um = blobs.filter_sigma_um(1.6, shape)
+    point = np.zeros(shape, np.float32)
+    point[tuple(size // 2 for size in shape)] = 1
+    kernel = blobs.difference_of_gaussians(point, sigma_um, VOXEL_UM)
+    assert blobs.noise_gain(sigma_um, VOXEL_UM) == pytest.approx(np.linalg.norm(kernel), rel=0.03)
+
+
+def test_noise_is_that_of_the_pixels_around_a_point():
+    rng = np.random.default_rng(4)
+    shape = (9, 60, 80)
+    volume = (
+        rng.normal(0, np.where(np.arange(80) < 40, 3.0, 30.0), shape)
+        + np.arange(80) ** 2
+        + 5 * np.arange(9)[:, None, None]
+    )
+    points = np.array([[4.0, 10.0, 6.0], [4.0, 10.0, 18.0], [0.0, 0.0, 0.0], [6.4, 23.6, 23.7]])
+    measured = blobs.noise_around(volume, points, VOXEL_UM, 2.0)
+    np.testing.assert_allclose(measured, [3, 30, 3, 30], rtol=0.25)
+    counts = np.clip(np.round(volume + 3000), 0, 65535).astype(np.uint16)  # no wrap below zero
+    np.testing.assert_allclose(blobs.noise_around(counts, points, VOXEL_UM, 2.0), measured, rtol=0.05)
+    volume[:, :, :30] = np.nan
+    assert np.isinf(blobs.noise_around(volume, points, VOXEL_UM, 2.0)).tolist() == [True, False, True, False]
+    plane = blobs.noise_around(rng.normal(0, 3, (1, 60, 80)), points * [0, 1, 1], VOXEL_UM, 3.0)
+    np.testing.assert_allclose(plane, 3, rtol=0.35)
+    assert np.isinf(blobs.noise_around(volume[:, :2], points[:1] * 0, VOXEL_UM, 2.0)).all()  # too few rows
+    assert len(blobs.noise_around(volume, points[:0], VOXEL_UM, 2.0)) == 0
+
+
+def test_what_is_near_is_judged_by_the_noise_of_its_place(monkeypatch):
+    asked = {}
+
+    def spy(response, index, *, noise_at, **options):
+        asked["noise"] = noise_at(np.array([[6.0, 12.0, 8.0]]))
+        asked["response"] = response
+        return blob_fit.taken_apart(response, index, noise_at=noise_at, **options)
+
+    monkeypatch.setattr(_frame_detection, "taken_apart", spy)
+    volume = noisy(gaussians((19, 73, 101), [[6.0, 12.0, 22.0]], (1.3, 1.0, 1.0), [3000]), sd=20)
+    found_in(movie(volume[None]), mask=False)
+    empty = asked["response"][:, :, :45]  # far from the neuron
+    assert asked["noise"] == pytest.approx([empty.std()], rel=0.25)
 
 
 def test_a_large_nucleus_is_one_and_its_size_and_counts_are_seen():
@@ -678,4 +754,6 @@ def test_constants_are_those_of_the_docstring():
     assert _frame_detection.NUCLEI_APART_RADII == 1.85
     assert "0.3 of its neighbour" in " ".join(detect.__doc__.split())
     assert _frame_detection.DIMMEST == 0.3
+    assert "down to 1.7 radii" in " ".join(detect.__doc__.split())
+    assert round(blob_fit._NEAREST * _frame_detection.NUCLEI_APART_RADII, 2) == 1.7
     assert list(product(_frame_detection.METHODS)) == [("dog",), ("log",)]

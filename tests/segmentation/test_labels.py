@@ -18,7 +18,7 @@ import niddl_xr as nx
 from niddl_xr.metrics import score_labels
 from niddl_xr.schema import make_recording
 from niddl_xr.segmentation._grid import grid_of
-from niddl_xr.segmentation._kernels import mixture, splitting
+from niddl_xr.segmentation._kernels import mixture, outlines, splitting
 from niddl_xr.segmentation.label_detections import labels_to_detections
 from niddl_xr.segmentation.labels import _points, segment
 
@@ -49,6 +49,7 @@ def points(*rows: tuple[int, float, float, float], **columns: object) -> pd.Data
     return pd.DataFrame(rows, columns=["t_index", "z", "y", "x"]).assign(**columns)
 
 
+SHARP = (0.0, 0.0, 0.0)  # psf_sigma_um of an image that is outlined as it is
 LEFT, RIGHT = [7.0, 12.0, 6.0], [7.0, 12.0, 18.0]
 SIGMA = [1.4, 1.1, 1.2]
 BOTH = scene((LEFT, SIGMA, 500), (RIGHT, SIGMA, 900))
@@ -70,11 +71,76 @@ def forbid(*args: object, **kwargs: object) -> None:
 
 
 def test_gaussian_is_labelled_up_to_the_squared_distance_asked_for() -> None:
-    labels = segment(movie(BOTH), points((0, *RIGHT), (0, *LEFT)), split=False).values[0]
+    table = points((0, *RIGHT), (0, *LEFT))
+    labels = segment(movie(BOTH), table, split=False, max_distance2=3, psf_sigma_um=SHARP).values[0]
     for number, centre in ((1, RIGHT), (2, LEFT)):
         assert iou(labels == number, distance2(centre, SIGMA) <= 3) > 0.9
-    wide = segment(movie(BOTH), points((0, *RIGHT), (0, *LEFT)), split=False, max_distance2=6).values[0]
+    wide = segment(movie(BOTH), table, split=False, max_distance2=6, psf_sigma_um=SHARP).values[0]
     assert iou(wide == 2, distance2(LEFT, SIGMA) <= 6) > 0.85
+
+
+@pytest.mark.parametrize("level", [0.2, 1 / 3, 0.6])
+def test_gaussian_is_labelled_up_to_its_level(level: float) -> None:
+    labels = segment(movie(BOTH), points((0, *LEFT)), split=False, level=level, psf_sigma_um=SHARP).values[0]
+    assert iou(labels == 1, np.exp(-0.5 * distance2(LEFT, SIGMA)) >= level) > 0.88
+
+
+def test_edge_of_a_gaussian_and_of_a_ball() -> None:
+    """A Gaussian falls to 1 / e at sqrt(2) sigma; a ball of radius r, whose sigma is r / sqrt(5), ends at sqrt(5)."""
+    for image, edge, tolerance in (
+        (scene((LEFT, SIGMA, 700)) - FLOOR, np.sqrt(2), 0.06),
+        (700 * (np.square(grid_um() - LEFT).sum(axis=-1) <= 3.0**2), np.sqrt(5), 0.2),
+    ):
+        signal = image.astype("float32")
+        start = mixture.start(np.array([LEFT]), np.array([1.6]))
+        seen = mixture.windows(start.means_um, np.ones(SHAPE, bool), VOXEL_UM, 5.0)
+        fitted = mixture.fit(signal, start, seen, VOXEL_UM, iterations=60)
+        assert outlines.edge_distance(signal, fitted, seen, 1 / np.e) == pytest.approx(edge, abs=tolerance)
+
+
+def test_edge_is_that_of_the_neuron_without_its_neighbours() -> None:
+    near = [7.0, 12.0, 9.0]
+    signal = (scene((LEFT, SIGMA, 700), (near, SIGMA, 1400)) - FLOOR).astype("float32")
+    start = mixture.start(np.array([LEFT, near]), np.array([1.6, 1.6]))
+    seen = mixture.windows(start.means_um, np.ones(SHAPE, bool), VOXEL_UM, 5.0)
+    fitted = mixture.fit(signal, start, seen, VOXEL_UM, iterations=100)
+    assert outlines.edge_distance(signal, fitted, seen, 1 / np.e) == pytest.approx(np.sqrt(2), abs=0.1)
+
+
+@pytest.mark.parametrize("blur_z_um", [0.0, 1.5, 3.0])
+def test_blur_along_z_that_all_neurons_share_is_taken_out(blur_z_um: float) -> None:
+    places = [[7.0, 6.0, 6.0], [6.5, 18.0, 7.0], [7.5, 18.0, 18.0], [7.0, 6.0, 18.0]]
+    widths = [1.0, 1.1, 1.2, 1.3]
+    image = scene(*[(p, [np.hypot(w, blur_z_um), w, w], 600) for p, w in zip(places, widths, strict=True)])
+    labels = segment(movie(image), points(*[(0, *place) for place in places]), split=False).values[0]
+    deep, wide = [], []
+    for number, place in enumerate(places, start=1):
+        inside = np.argwhere(labels == number) * VOXEL_UM - place
+        deep.append(inside[:, 0].std())
+        wide.append(inside[:, 1:].std())
+    assert np.mean(deep) == pytest.approx(np.mean(wide), rel=0.12)  # planes are 1 µm apart
+    ball = np.sqrt(2 * np.log(3) / 5)  # SD of a ball that ends where a Gaussian of sigma 1 falls to a third
+    np.testing.assert_allclose(wide, ball * np.array(widths), rtol=0.15)
+
+
+def test_flat_neurons_are_not_made_round() -> None:
+    flat = np.tile(np.diag([0.5, 2.0, 2.0]), (3, 1, 1))
+    np.testing.assert_allclose(outlines.as_deep_as_wide(flat), flat)
+    assert outlines.as_deep_as_wide(flat[:0]).shape == (0, 3, 3)
+
+
+def test_one_factor_makes_the_median_neuron_round() -> None:
+    seen = np.stack([np.diag([ratio * 1.5, 1.5, 1.5]) for ratio in (2.0, 4.0, 5.0)])
+    seen[1, 0, 1] = seen[1, 1, 0] = 0.4
+    rounded = outlines.as_deep_as_wide(seen)
+    np.testing.assert_allclose(rounded[:, 0, 0], [0.75, 1.5, 1.875])
+    np.testing.assert_allclose(rounded[1, 0, 1], 0.2)  # what leans keeps its direction in scaled space
+    np.testing.assert_allclose(rounded[:, 1, 1], 1.5)
+
+
+def test_blur_larger_than_the_neuron_leaves_a_third() -> None:
+    known = outlines.deblurred(np.diag([9.0, 2.0, 2.0])[None], np.array([3.0, 1.0, 0.0]))
+    np.testing.assert_allclose(np.diagonal(known[0]), [1.0, 1.0, 2.0])
 
 
 def test_label_is_the_place_in_the_frame_of_the_table() -> None:
@@ -88,9 +154,10 @@ def test_label_is_the_place_in_the_frame_of_the_table() -> None:
 def test_psf_is_taken_out_of_the_outline() -> None:
     blur = [1.0, 0.5, 0.5]
     seen = np.hypot(SIGMA, blur).tolist()
-    labels = segment(movie(scene((LEFT, seen, 800))), points((0, *LEFT)), psf_sigma_um=blur, split=False).values[0]
+    image, table = movie(scene((LEFT, seen, 800))), points((0, *LEFT))
+    labels = segment(image, table, psf_sigma_um=blur, split=False, max_distance2=3).values[0]
     assert iou(labels == 1, distance2(LEFT, SIGMA) <= 3) > 0.85
-    as_seen = segment(movie(scene((LEFT, seen, 800))), points((0, *LEFT)), split=False).values[0]
+    as_seen = segment(image, table, psf_sigma_um=SHARP, split=False, max_distance2=3).values[0]
     assert iou(as_seen == 1, distance2(LEFT, seen) <= 3) > 0.85
 
 
@@ -346,7 +413,7 @@ def test_plane_movie_is_segmented_in_the_plane() -> None:
     plane = make_recording(BOTH[None, 7:8].astype("float32"), voxel_um=(None, 0.5, 0.4), dt_s=1)
     for method in ("gmm", "watershed"):
         labels = segment(plane, points((0, 0.0, *LEFT[1:]), (0, 5.0, *RIGHT[1:])), method=method).values[0, 0]
-        reach = 3 if method == "gmm" else 2 * np.log(2)
+        reach = 2 * np.log(3 if method == "gmm" else 2)
         assert iou(labels == 1, distance2(LEFT, SIGMA)[7] <= reach) > 0.75
 
 
@@ -356,8 +423,8 @@ def test_fine_voxels_are_fitted_coarsely_and_labelled_finely() -> None:
     recording = make_recording(fine[None].astype("float32"), voxel_um=voxel, dt_s=1)
     # Voxel k of four has its centre at 4 k + 1.5.
     shift = 1.5 * np.array([0, 0.125, 0.1])
-    labels = segment(recording, points((0, *(np.array(LEFT) + shift))), split=False).values[0]
-    assert iou(labels == 1, np.repeat(np.repeat(distance2(LEFT, SIGMA) <= 3, 4, axis=1), 4, axis=2)) > 0.85
+    labels = segment(recording, points((0, *(np.array(LEFT) + shift))), split=False, psf_sigma_um=SHARP).values[0]
+    assert iou(labels == 1, np.repeat(np.repeat(distance2(LEFT, SIGMA) <= 2 * np.log(3), 4, axis=1), 4, axis=2)) > 0.85
 
 
 def test_coordinates_decide_where_a_detection_is() -> None:
@@ -387,7 +454,9 @@ def test_many_detections_need_wide_integers() -> None:
             {"method": "stardist"},
             "expected method as one of 'gmm', 'watershed' or a function of a frame, got 'stardist'",
         ),
-        ({"level": 0.5}, r"expected options of 'gmm' among posterior, .*, got \['level'\]"),
+        ({"smooth_um": 0.5}, r"expected options of 'gmm' among posterior, .*, got \['smooth_um'\]"),
+        ({"level": 1.0}, "expected level as a number above 0 and below 1, got 1"),
+        ({"max_distance2": 0.0}, "expected max_distance2 as a number above 0, got 0"),
         ({"method": "watershed", "posterior": 0.6}, r"expected options of 'watershed' among .*, got \['posterior'\]"),
         ({"posterior": 0.4}, "expected posterior as a number of at least 0.5 and below 1, got 0.4"),
         ({"max_radius_um": 0}, "expected max_radius_um as a number above 0, got 0"),
@@ -447,7 +516,7 @@ def test_history_and_attributes_are_kept() -> None:
 def test_labels_become_the_points_they_stand_for() -> None:
     table = points((1, *RIGHT), (0, *LEFT), (1, *LEFT))
     recording = movie(BOTH, BOTH)
-    labels = segment(recording, table)
+    labels = segment(recording, table, psf_sigma_um=SHARP, max_distance2=3)
     found = labels_to_detections(labels, recording, detections=table)
     assert found["det_id"].tolist() == [1, 0, 2]
     np.testing.assert_allclose(found[["z", "y", "x"]].to_numpy(), [LEFT, RIGHT, LEFT], atol=0.1)
@@ -529,8 +598,9 @@ def test_close_pairs_of_a_simulated_head_are_found_and_outlined() -> None:
     assert score["recall"] >= 0.95  # one of 24 may be missed
     assert score["precision"] >= 0.95
     everyone = points(*[(0, *place) for place in true])
-    outlines = segment(recording, everyone, psf_sigma_um=(1.5, 0.5, 0.5))
-    assert score_labels(outlines, worm["labels"]["labels"])["f1_iou_0.5"] >= 0.85
+    for options in ({}, {"psf_sigma_um": (1.5, 0.5, 0.5)}):
+        labels = segment(recording, everyone, **options)
+        assert score_labels(labels, worm["labels"]["labels"])["f1_iou_0.5"] >= 0.85
 
 
 @pytest.mark.realdata

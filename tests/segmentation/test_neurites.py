@@ -14,8 +14,8 @@ from skimage.feature import hessian_matrix, hessian_matrix_eigvals
 import niddl_xr as nx
 from niddl_xr.metrics import score_skeleton
 from niddl_xr.schema import make_recording, space_coordinates
-from niddl_xr.segmentation._kernels.ridges import curvature, ridge_strength
-from niddl_xr.segmentation._kernels.skeletons import pruned
+from niddl_xr.segmentation._kernels.ridges import curvature, ridge_strengths
+from niddl_xr.segmentation._kernels.skeletons import completed, pruned
 from niddl_xr.segmentation.neurites import neurite_branches, segment_neurites
 
 PIXEL_UM = np.array([0.5, 0.4])
@@ -34,6 +34,10 @@ def line(angle: float = 0.0, *, peak: float = 300, width_um: float = WIDTH_UM) -
     y, x = coordinates()
     across = (y - 15) * np.cos(angle) - (x - 18) * np.sin(angle)
     return OFFSET + peak * np.exp(-np.square(across / width_um) / 2)
+
+
+def strongest(plane: np.ndarray, sigma_um: tuple[float, ...], pixel_um: np.ndarray) -> np.ndarray:
+    return ridge_strengths(plane, sigma_um, pixel_um).max(axis=0)
 
 
 def movie(*planes: np.ndarray, **options: object) -> xr.DataArray:
@@ -77,22 +81,24 @@ def test_curvature_agrees_with_scikit_image() -> None:
 
 def test_strength_knows_neither_gain_nor_offset() -> None:
     image = (line(0.3) + noise(20)).astype("float32")
-    strength = ridge_strength(image, (0.4, 0.8), PIXEL_UM)
-    np.testing.assert_allclose(ridge_strength(7 * image - 900, (0.4, 0.8), PIXEL_UM), strength, rtol=2e-2, atol=2e-2)
+    strength = strongest(image, (0.4, 0.8), PIXEL_UM)
+    np.testing.assert_allclose(strongest(7 * image - 900, (0.4, 0.8), PIXEL_UM), strength, rtol=2e-2, atol=2e-2)
 
 
 def test_strength_counts_standard_deviations_of_the_noise() -> None:
-    dim = ridge_strength(line(peak=3) - OFFSET + noise(2), (0.8,), PIXEL_UM)
+    dim = strongest(line(peak=3) - OFFSET + noise(2), (0.8,), PIXEL_UM)
     # Noise of SD 2 through the filter, by brute force in another noise.
     filtered = ndimage.gaussian_filter(noise(2, 7), 0.8 / PIXEL_UM, order=(0, 2)) / PIXEL_UM[1] ** 2
     expected = 3 * WIDTH_UM / np.hypot(WIDTH_UM, 0.8) ** 3 / filtered.std()
     assert dim[30].mean() == pytest.approx(expected, rel=0.3)
 
 
-def test_the_largest_answer_of_all_scales_counts() -> None:
+def test_scales_answer_by_themselves_and_in_their_order() -> None:
     image = line(0.5) + noise(10)
-    scales = [ridge_strength(image, (sigma,), PIXEL_UM) for sigma in (0.4, 0.8, 1.2)]
-    np.testing.assert_array_equal(ridge_strength(image, (0.4, 0.8, 1.2), PIXEL_UM), np.maximum.reduce(scales))
+    scales = [ridge_strengths(image, (sigma,), PIXEL_UM)[0] for sigma in (0.4, 1.2, 0.8)]
+    np.testing.assert_array_equal(ridge_strengths(image, (0.4, 1.2, 0.8), PIXEL_UM), scales)
+    # The scale that fits the line best answers best where noise is white.
+    assert scales[2][30].mean() > scales[0][30].mean()
 
 
 # --- skeletons
@@ -121,7 +127,59 @@ def test_pruning_takes_what_ends_freely_and_is_short() -> None:
     np.testing.assert_array_equal(pruned(ring, 9), ring)
 
 
+def picture(*rows: str) -> np.ndarray:
+    return np.array([[letter == "#" for letter in row] for row in rows])
+
+
+def test_a_fine_skeleton_is_completed_by_a_coarse_one() -> None:
+    fine = picture(
+        "#####.....",
+        "..........",
+        "#####.....",
+        "..........",
+        "..........",
+    )
+    coarse = picture(
+        "..........",
+        "##########",
+        "..........",
+        "..........",
+        "..........",
+    )
+    both = completed(fine, coarse, 1.5, np.ones(2))
+    # Beside the fine lines the coarse one is theirs; from x = 6 on, 2 px from them, it counts, and back to x = 3.
+    np.testing.assert_array_equal(both & ~fine, coarse & (np.arange(10) >= 3))
+    # Of pixels three times as long along x, x = 5 is already too far, and the way back is 6 µm.
+    np.testing.assert_array_equal(
+        completed(fine, coarse, 1.5, np.array([1.0, 3.0])) & ~fine, coarse & (np.arange(10) >= 3)
+    )
+    np.testing.assert_array_equal(completed(np.zeros_like(fine), coarse, 1.5, np.ones(2)), coarse)
+    np.testing.assert_array_equal(completed(fine, np.zeros_like(fine), 1.5, np.ones(2)), fine)
+
+
 # --- masks and skeletons in images
+
+
+@pytest.mark.parametrize("sigma_um", [(0.5, 0.8, 1.2), (1.2, 0.5)])
+def test_lines_side_by_side_stay_two(sigma_um: tuple[float, ...]) -> None:
+    y = coordinates()[0]
+    apart_um = 1.8
+    image = OFFSET + sum(300 * np.exp(-np.square((y - middle) / 0.6) / 2) for middle in (15, 15 + apart_um))
+    skeleton = segment_neurites(movie(image + noise(3)), sigma_um=sigma_um).skeleton.values[0, 0]
+    inner = skeleton[:, 8:-8]
+    assert (inner.sum(axis=0) == 2).mean() > 0.95
+    places = y[:, :1] * np.ones(inner.shape[1])
+    np.testing.assert_allclose(np.unique(places[inner]), [15, 15 + apart_um], atol=0.5)
+
+
+@pytest.mark.parametrize("order", [(0.5, 1.2), (1.2, 0.5)])
+def test_line_that_only_a_coarse_scale_sees_is_traced(order: tuple[float, float]) -> None:
+    image = movie(line(0.2, peak=25, width_um=1.0) + noise(20))
+    assert not segment_neurites(image, sigma_um=(0.5,)).skeleton.values[..., 8:-8].mean() > 2e-3
+    y, x = coordinates()
+    on_line = np.abs((y - 15) * np.cos(0.2) - (x - 18) * np.sin(0.2)) < 0.25
+    near = ndimage.binary_dilation(segment_neurites(image, sigma_um=order).skeleton.values[0, 0], iterations=3)
+    assert near[on_line].mean() > 0.7
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.5, -1.1])
@@ -155,7 +213,7 @@ def test_noise_counts_where_it_is() -> None:
 
 def test_thresholds_are_in_units_of_noise_and_follow_lines_that_fade() -> None:
     fading = OFFSET + (line() - OFFSET) * np.exp(-np.arange(SHAPE[1]) / 20) + noise(10)
-    strength = ridge_strength(fading.astype("float32"), (0.4, 0.8, 1.2), PIXEL_UM)[30]
+    strength = strongest(fading.astype("float32"), (0.5, 0.8, 1.2), PIXEL_UM)[30]
     low, high = float(np.median(strength[50:60])), float(np.median(strength[20:30]))
     assert low < high
     mask = segment_neurites(movie(fading), low=low, high=high).mask.values[0, 0, 30]

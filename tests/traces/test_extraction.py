@@ -7,7 +7,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.ndimage import map_coordinates, uniform_filter1d
+from scipy.ndimage import uniform_filter1d
 
 import niddl_xr as nx
 from niddl_xr.neurons import require_traces
@@ -34,11 +34,14 @@ def labels_of(scene: Scene) -> xr.DataArray:
 
 
 def test_matched_gaussian_of_a_gaussian_is_its_peak_by_two_to_the_three_halves(scene: Scene) -> None:
+    """A Gaussian's mean with itself as weights: 1/√2 along each axis, wherever between voxels it is."""
     F = extract(scene.recording, scene.tracks)["F"].values
-    # Weights end at 2.5 sigma: along an axis sum(g²) / sum(g) = erf(2.5) / erf(2.5 / sqrt 2) / sqrt 2.
-    np.testing.assert_allclose(F / scene.peaks, 2**-1.5 * (0.99959 / 0.98758) ** 3, rtol=0.03)
-    # What a place between two voxels changes is far less.
-    assert np.ptp(F / scene.peaks) < 0.02
+    np.testing.assert_allclose(F / scene.peaks, 2**-1.5, rtol=2e-4)
+    above = extract(scene.recording, scene.tracks, background=BACKGROUND)["F"].values
+    np.testing.assert_allclose(above / scene.peaks, 2**-1.5, rtol=2e-4)
+    plane = scene.recording.isel(z=[4])
+    height = np.exp(-0.5 * np.square((6.0 - scene.tracks["position"].values[..., 0]) / SIGMA_UM[0]))
+    np.testing.assert_allclose(extract(plane, scene.tracks)["F"] / (scene.peaks * height), 1 / 2, rtol=2e-4)
 
 
 def test_least_squares_gives_the_peaks(scene: Scene) -> None:
@@ -46,11 +49,29 @@ def test_least_squares_gives_the_peaks(scene: Scene) -> None:
     np.testing.assert_allclose(F, scene.peaks, rtol=2e-4)
 
 
-def test_least_squares_tells_neighbours_apart(close_scene: Scene) -> None:
-    demixed = extract(close_scene.recording, close_scene.tracks, method="least_squares")["F"].values
-    np.testing.assert_allclose(demixed, close_scene.peaks, rtol=2e-3)
-    mixed = extract(close_scene.recording, close_scene.tracks)["F"].values / 2**-1.5
-    assert np.all(mixed[:, :2].mean(axis=0) > 1.1 * close_scene.peaks[:, :2].mean(axis=0))
+@pytest.mark.parametrize(
+    ("options", "scale"),
+    [({}, 2**-1.5), ({"background": BACKGROUND}, 2**-1.5), ({"method": "least_squares"}, 1.0)],
+    ids=["gaussian", "known background", "least_squares"],
+)
+def test_neighbours_are_told_apart(close_scene: Scene, options: dict, scale: float) -> None:
+    F = extract(close_scene.recording, close_scene.tracks, **options)["F"].values
+    np.testing.assert_allclose(F, scale * close_scene.peaks, rtol=2e-3)
+    mixed = extract(close_scene.recording, close_scene.tracks.isel(neuron=[0]), **options)["F"].values[:, 0]
+    assert abs(mixed / (scale * close_scene.peaks[:, 0]) - 1).max() > 0.03
+
+
+def test_light_that_bends_around_a_neuron_is_no_signal(scene: Scene) -> None:
+    """A broad Gaussian of haze, beside the neuron: near it counts what is near it."""
+    z, y, x = np.meshgrid(*(np.arange(n) * v for n, v in zip(SHAPE, VOXEL_UM, strict=True)), indexing="ij")
+    haze = 100 * np.exp(-0.5 * (((z - 6) / 4) ** 2 + ((y - 4.5) / 2.5) ** 2 + ((x - 8.3) / 2.5) ** 2))
+    hazy = scene.recording + haze
+    extra = []
+    for options in ({}, {"background": BACKGROUND}, {"method": "ball"}):
+        with_haze, without = (extract(image, scene.tracks, **options)["F"] for image in (hazy, scene.recording))
+        extra.append(float(abs(with_haze - without)[:, 0].mean()))
+    assert extra[0] < 0.15 * extra[1]
+    assert extra[0] < 0.15 * extra[2]
 
 
 def test_background_is_that_of_the_scene(scene: Scene) -> None:
@@ -101,15 +122,12 @@ def test_labels_are_means_of_a_label(scene: Scene) -> None:
     assert not nothing["valid"].any()
 
 
-def test_kernel_moves_by_parts_of_a_voxel() -> None:
-    """A ramp has the value of the place itself under every symmetric weight, wherever between voxels it is."""
+def test_a_ramp_is_no_signal_wherever_between_voxels_a_place_is() -> None:
     z, y, x = np.meshgrid(*(np.arange(n) * v for n, v in zip(SHAPE, VOXEL_UM, strict=True)), indexing="ij")
     ramp = 500 + 20 * z + 30 * y - 10 * x
     recording = make_recording(ramp[None], voxel_um=VOXEL_UM, dt_s=1)
     place = np.array([6.31, 9.13, 10.27])
-    F = extract(recording, tracks_of(place[None, None]), background=0.0)["F"].item()
-    expected = map_coordinates(ramp, (place / VOXEL_UM)[:, None], order=1)[0]
-    assert pytest.approx(expected, abs=1.0) == F  # a voxel along y is 15
+    assert abs(extract(recording, tracks_of(place[None, None]))["F"].item()) < 3  # a voxel is 30
 
 
 def test_plane_movie(scene: Scene) -> None:
@@ -157,8 +175,8 @@ def test_outside_is_nan_and_partly_outside_is_scaled_up(scene: Scene) -> None:
     np.testing.assert_array_equal(np.isfinite(traces["F"]), traces["valid"])
     assert traces["valid"][:, 1:].all()
     flat = xr.full_like(scene.recording, 300.0)
-    tracks["position"][0, 0] = [6.0, 4.5, -0.1]
-    assert float(extract(flat, tracks, background=0.0)["F"][0, 0]) == pytest.approx(300.0)
+    edge = scene_of([[6.0, 7.0, 0.1], [0.2, 13.0, 10.0]], frames=2, drift_um=0)  # half of each is in the field
+    np.testing.assert_allclose(extract(edge.recording, edge.tracks)["F"], 2**-1.5 * edge.peaks, rtol=2e-3)
     tracks["position"][0, 0] = [0.0, 0.0, 0.0]  # an eighth of the weights, and the voxels on the planes through it
     assert float(extract(flat, tracks, method="ball", background=0.0)["F"][0, 0]) == pytest.approx(300.0)
 
@@ -169,11 +187,15 @@ def test_nan_pixels_are_left_out(scene: Scene) -> None:
     values[3, z - 1 : z + 1, y, x : x + 2] = np.nan
     values[4] = np.nan
     recording = scene.recording.copy(data=values)
-    for method in ("gaussian", "ball", "box"):
+    for method in ("ball", "box"):
         traces = extract(recording, scene.tracks, method=method, background=0.0)
         assert float(traces["F"][3, 1]) == pytest.approx(300.0)
         assert not traces["valid"][4].any()
-    assert np.isfinite(extract(recording, scene.tracks, method="least_squares")["F"][3]).all()
+    holes = scene.recording.copy(data=np.where(np.isnan(values), np.nan, scene.recording.values))
+    for method, scale in (("gaussian", 2**-1.5), ("least_squares", 1.0)):
+        traces = extract(holes, scene.tracks, method=method)
+        np.testing.assert_allclose(traces["F"][3], scale * scene.peaks[3], rtol=2e-3)
+        assert not traces["valid"][4].any()
 
 
 def test_no_neuron_and_one_neuron(scene: Scene) -> None:
@@ -189,6 +211,20 @@ def test_neurons_at_one_place_share_their_light(scene: Scene) -> None:
     F = extract(scene.recording, twice, method="least_squares")["F"]
     np.testing.assert_allclose(F[:, 0] + F[:, 1], scene.peaks[:, 0], rtol=1e-3)
     np.testing.assert_allclose(F[:, 2], scene.peaks[:, 1], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("method", "scale"), [("gaussian", 2**-1.5), ("least_squares", 1.0)])
+def test_two_tracks_of_a_neuron_share_its_light_in_noise_too(scene: Scene, method: str, scale: float) -> None:
+    """Tracks that differ by less than positions are wrong: their difference is an accident, their sum is known."""
+    rng = np.random.default_rng(0)
+    noisy_scene = scene.recording + rng.normal(0, 10, scene.recording.shape)
+    twice = scene.tracks.isel(neuron=[0, 0, 1]).assign_coords(neuron=["a", "b", "c"])
+    twice["position"][:, 1] += 0.1
+    F = extract(noisy_scene, twice, method=method, position_error_um=0.2)["F"].values / scale
+    np.testing.assert_allclose(F[:, 0], scene.peaks[:, 0] / 2, atol=12)
+    np.testing.assert_allclose(F[:, 0] + F[:, 1], scene.peaks[:, 0], atol=12)
+    alone = extract(noisy_scene, twice.isel(neuron=[2]), method=method, position_error_um=0.2)["F"].values[:, 0] / scale
+    np.testing.assert_allclose(F[:, 2], alone, rtol=1e-3)
 
 
 def test_full_shell_takes_the_others_background(scene: Scene) -> None:
@@ -406,11 +442,13 @@ def test_channel(scene: Scene) -> None:
 
 
 def test_neuropil_is_a_part_of_what_is_above_the_offset(scene: Scene) -> None:
-    none = extract(scene.recording, scene.tracks, background=None)["F"]  # above the offset of 100
-    part = extract(scene.recording, scene.tracks, neuropil=0.7)["F"]
-    whole = extract(scene.recording, scene.tracks)["F"]
-    np.testing.assert_allclose(none - whole, BACKGROUND - 100, atol=0.1)
-    np.testing.assert_allclose(part - whole, 0.3 * (BACKGROUND - 100), atol=0.1)
+    for method in ("gaussian", "ball"):
+        none = extract(scene.recording, scene.tracks, background=None, method=method)["F"]  # above the offset of 100
+        part = extract(scene.recording, scene.tracks, neuropil=0.7, method=method)["F"]
+        whole = extract(scene.recording, scene.tracks, method=method)["F"]
+        # Weights of a Gaussian end at 2.5 sigma, and hold 1.2 % of a constant less than those of a peak.
+        np.testing.assert_allclose(none - whole, BACKGROUND - 100, rtol=0.06 if method == "gaussian" else 0.005)
+        np.testing.assert_allclose(part - whole, 0.3 * (BACKGROUND - 100), atol=0.1)
     blind = scene.recording.assign_attrs(offset_counts=None)
     for options in ({"neuropil": 0.7}, {"background": None}):
         with pytest.raises(NiddlError, match="states its camera's offset.*assign_attrs"):
@@ -469,22 +507,23 @@ def test_wrong_recordings(scene: Scene) -> None:
 # --- bars -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("photons", "least"), [(20, 0.96), (5, 0.87)])
-def test_correlation_with_the_truth(photons: float, least: float) -> None:
+@pytest.mark.parametrize(("photons", "neurons", "least"), [(20, 12, 0.96), (5, 12, 0.87)])
+def test_correlation_amplitude_and_bounds(photons: float, neurons: int, least: float) -> None:
     tree = nx.simulate.whole_brain(
-        shape=(10, 64, 80), frames=80, rate_hz=1, neurons=12, photons=photons, seed=21, bleaching=0.0
+        shape=(10, 64, 80), frames=80, rate_hz=1, neurons=neurons, photons=photons, seed=21, bleaching=0.0
     )
     tracks = tree["tracks"].to_dataset()
     error = np.random.default_rng(0).normal(0, 0.2, tracks["position"].shape).astype("float32")
     truth = nx.dff(tree["traces"].to_dataset()[["F"]])
     active = (truth["group"] != "inactive").values
-    for method, amplitude in (("gaussian", 0.3), ("least_squares", 0.12)):
-        traces = nx.extract_traces(
-            tree["recording"]["F"], tracks.assign(position=tracks["position"] + error), method=method, progress=False
-        )
-        quality = nx.trace_quality(nx.dff(traces), truth)[active]
-        assert quality["pearson"].median() >= least
-        assert quality["amplitude_ratio"].median() == pytest.approx(1.0, abs=amplitude)
+    wrong = tracks.assign(position=tracks["position"] + error)
+    for method in ("gaussian", "least_squares"):
+        traces = nx.extract_traces(tree["recording"]["F"], wrong, method=method, progress=False)
+        quality = nx.trace_quality(nx.dff(traces), truth)
+        assert quality["pearson"][active].median() >= least
+        assert quality["amplitude_ratio"][active].median() == pytest.approx(1.0, abs=0.1)
+        # Of the bar (.87-.93) with three standard errors of so few neurons.
+        assert 0.8 <= quality["coverage90"].mean() <= 0.97
 
 
 def test_sigma_of_the_scene_is_the_product_rule() -> None:

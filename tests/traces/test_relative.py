@@ -10,7 +10,7 @@ from scipy.stats import norm
 import niddl_xr as nx
 from niddl_xr.neurons import require_traces
 from niddl_xr.schema import NiddlError
-from niddl_xr.traces._kernels.baseline import running_quantile, without_noise
+from niddl_xr.traces._kernels.baseline import running_quantile, variance_of_drawing, without_noise
 from tests.traces.test_bleaching import traces_of
 
 
@@ -20,9 +20,10 @@ def test_change_and_bounds_by_algebra() -> None:
     # A fifth of the variance (64, and 64) is noise's: F0 is where most frames are.
     np.testing.assert_allclose(traces["F0"], np.broadcast_to([10, 40], (5, 2)))
     np.testing.assert_allclose(traces["dff"][3], [2, 0.5])
-    np.testing.assert_allclose(
-        traces["dff_hi"] - traces["dff"], np.broadcast_to(norm.ppf(0.95) * 2 / np.array([10, 40]), (5, 2)), rtol=1e-3
-    )
+    # F0 is the level of four frames at rest: as the median of as many, pi/2 of the variance of a mean.
+    of_F0 = np.pi / 2 * 4 / 4  # and nothing of the drawing: the quantile is the median
+    sd = np.sqrt(4 + (F / [10, 40]) ** 2 * of_F0)
+    np.testing.assert_allclose(traces["dff_hi"] - traces["dff"], norm.ppf(0.95) * sd / [10, 40], rtol=1e-3)
     np.testing.assert_allclose(traces["dff_hi"] + traces["dff_lo"], 2 * traces["dff"], atol=1e-6)
     assert all(traces[name].dtype == "float32" for name in ("F0", "dff", "dff_lo", "dff_hi"))
     require_traces(traces, "dff")
@@ -59,9 +60,28 @@ def test_kernels_keep_gaps_and_unknown_noise() -> None:
     trace = np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan], [8.0, np.nan]])
     np.testing.assert_array_equal(without_noise(trace, np.full(trace.shape, np.nan)), trace)
     assert np.array_equal(np.isnan(without_noise(trace, np.ones(trace.shape))), np.isnan(trace))
-    level = running_quantile(trace, 0.5, 10)
+    level, variance = running_quantile(trace, np.ones(trace.shape), 0.5, 10)
     np.testing.assert_array_equal(level[:, 0], 3.0)
     assert np.isnan(level[:, 1]).all()
+    assert np.isnan(variance[:, 1]).all()
+
+
+@pytest.mark.parametrize("active", [0.0, 0.5])
+def test_variance_of_a_baseline_is_that_of_repeats(active: float) -> None:
+    """300 traces of 90 frames, of which a part is active, with noise of an own variance in each frame."""
+    rng = np.random.default_rng(0)
+    sd = rng.uniform(3, 9, (90, 1))
+    still = np.where(np.arange(90) < 90 * active, 200.0, 100.0)[:, None]
+    traces = still + sd * rng.standard_normal((90, 300))
+    variance = np.broadcast_to(np.square(sd), traces.shape)
+    level, stated = running_quantile(without_noise(traces, variance), variance, 0.2, 90)
+    stated = stated[0] + variance_of_drawing(traces, variance, 0.2)
+    # Beside the true level, which a trace without activity is drawn to from below.
+    assert 0.6 < float(np.mean(stated) / np.mean(np.square(level[0] - 100))) < 2.0
+    exact, none = running_quantile(traces, np.zeros(traces.shape), 0.2, 90)
+    np.testing.assert_allclose(exact[0], np.quantile(traces, 0.2, axis=0))
+    assert np.all(none == 0)
+    assert np.isnan(running_quantile(traces, np.full(traces.shape, np.nan), 0.2, 90)[1]).all()
 
 
 def test_running_baseline_follows_a_slow_change() -> None:

@@ -7,7 +7,7 @@ of the Gaussians are close to one another, so that a pair cannot pass as one lon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,8 @@ _LONGEST_MOVE = 0.25  # of a step, in radii
 _LOG_VARIANCE_STEP = 0.3
 _FREE, _ALIKE = 1.0, 0.35  # how far the logarithm of a variance may lie from the first guess, and from the common one
 _SHADOW = 1.5  # how far the uneven shape of a blob reaches, in distances of two nuclei
+_NEAREST = 0.92  # of the distance of two nuclei, for blobs of the same brightness: 1.7 radii
+_SURE = 15.0  # times the noise of the place
 _LONELIEST = 0.4  # of the blobs, which tell the common size
 
 
@@ -206,6 +208,7 @@ def taken_apart(
     rounding: float,
     distance_um: float,
     dimmest: float,
+    noise_at: Callable[[np.ndarray], np.ndarray],
     inside: np.ndarray | None = None,
 ) -> tuple[Blobs, np.ndarray]:
     """Return the blobs of a frame, those that overlap taken apart, and the response over its noise (n,) of each.
@@ -224,10 +227,14 @@ def taken_apart(
     rounding
         The noise is never less than this.
     distance_um
-        A blob that was not among the peaks has to be this far from any brighter one: nuclei do not overlap.
+        A blob that was not among the peaks has to be this far from any brighter one: nuclei do not overlap. Less, to
+        0.92 of it, is enough for one that is no work of noise (15 times that at the place), the more so the more it is
+        as bright as the other.
     dimmest
         Such a blob that gives less than this part of the response of a brighter one within 1.5 times that distance is
         taken for the brighter one's uneven shape.
+    noise_at
+        Gives the SD of the response to the noise of the pixels around places (m, 3) in µm.
     inside
         Voxels (z, y, x) where blobs may lie.
     """
@@ -249,7 +256,7 @@ def taken_apart(
         blobs = fit.refined(blobs.and_also(found), common, _ALIKE, _STEPS)
         added = np.concatenate([added, np.ones(len(found), bool)])
         strength = fit.strength(blobs)
-        kept = _likely(blobs.centre_um, strength, added, threshold, distance_um, dimmest)
+        kept = _likely(blobs.centre_um, strength, added, threshold, distance_um, dimmest, noise_at)
         gone = blobs.where(~kept)
         fit.subtract(replace(gone, peak=-gone.peak))
         blobs, added = fit.refined(blobs.where(kept), common, _ALIKE, _STEPS // 2), added[kept]
@@ -294,15 +301,22 @@ def _likely(
     threshold: float,
     distance_um: float,
     dimmest: float,
+    noise_at: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Return which blobs stay: no weak one, and none in the shadow of a brighter one if either was added."""
     kept = strength > threshold
     pairs = KDTree(centre_um).query_pairs(_SHADOW * distance_um, output_type="ndarray")
+    pairs = pairs[added[pairs].any(axis=1)]
     gap_um = np.linalg.norm(centre_um[pairs[:, 0]] - centre_um[pairs[:, 1]], axis=1)
     brighter_first = strength[pairs[:, 0]] >= strength[pairs[:, 1]]
     bright, dim = np.where(brighter_first[:, None], pairs, pairs[:, ::-1]).T
-    shadowed = (gap_um < distance_um) | (strength[dim] < dimmest * strength[bright])
-    shadowed &= added[bright] | added[dim]
+    # Nearer than nuclei can lie, a blob that is as bright as its neighbour may still be one.
+    needed = np.interp(gap_um, [_NEAREST * distance_um, distance_um], [1.0, dimmest])
+    needed[gap_um < _NEAREST * distance_um] = np.inf
+    close = np.flatnonzero(gap_um < distance_um)
+    between_um = (centre_um[bright[close]] + centre_um[dim[close]]) / 2
+    needed[close[strength[dim[close]] <= _SURE * noise_at(between_um)]] = np.inf
+    shadowed = strength[dim] < needed * strength[bright]
     for row in np.argsort(-strength[bright], kind="stable"):
         if shadowed[row] and kept[bright[row]]:
             kept[dim[row]] = False

@@ -180,32 +180,6 @@ def bounded(covariances_um2: np.ndarray) -> np.ndarray:
     return np.asarray((vectors * values[:, None, :]) @ np.swapaxes(vectors, 1, 2))
 
 
-def deblurred(covariances_um2: np.ndarray, psf_sigma_um: np.ndarray) -> np.ndarray:
-    """Return the covariances before a microscope blurred them by ``psf_sigma_um`` (d,)."""
-    return bounded(covariances_um2 - np.diag(np.square(psf_sigma_um)))
-
-
-def draw(
-    mixture: Mixture, finite: np.ndarray, voxel_um: np.ndarray, *, posterior: float, largest_distance2: float
-) -> np.ndarray:
-    """Return labels, uint32, k + 1 where the light of component k is over ``posterior`` of that of all components.
-
-    Only within the ellipsoid of squared Mahalanobis distance ``largest_distance2``, and where the frame is ``finite``.
-    """
-    shape = finite.shape
-    radius = np.sqrt(largest_distance2 * np.linalg.eigvalsh(mixture.covariances_um2)[:, -1].max(initial=0))
-    # Light of neighbours counts from three times as far as the ellipsoid reaches: 1e-2 of a peak and less is left out.
-    far = windows(mixture.means_um, finite, voxel_um, float(max(3.0 * radius / np.sqrt(largest_distance2), radius)))
-    _, distances, light = shapes(mixture, far)
-    total = np.bincount(far.places.ravel(), light.ravel(), int(np.prod(shape)))
-    share = light / np.maximum(total[far.places], _TINY)
-    mine = far.valid & (share > posterior) & (distances <= largest_distance2)
-    labels = np.zeros(int(np.prod(shape)), np.uint32)
-    component, _ = np.nonzero(mine)
-    labels[far.places[mine]] = component + 1
-    return labels.reshape(shape)
-
-
 def _volume(covariances_um2: np.ndarray) -> np.ndarray:
     """Return the integral (n,) of Gaussians of peak 1, in µm to the number of axes."""
     dims = covariances_um2.shape[-1]

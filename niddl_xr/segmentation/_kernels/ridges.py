@@ -16,23 +16,22 @@ _KERNEL_SIGMAS = 5.0
 _TINY = 1e-12
 
 
-def ridge_strength(plane: np.ndarray, sigma_um: Sequence[float], pixel_um: np.ndarray) -> np.ndarray:
-    """Return how strongly the pixels of a finite plane (y, x) lie on a bright line, float32, without unit.
+def ridge_strengths(plane: np.ndarray, sigma_um: Sequence[float], pixel_um: np.ndarray) -> np.ndarray:
+    """Return how strongly the pixels of a finite plane (y, x) lie on a bright line: (sigma, y, x), float32, no unit.
 
     The curvature across a line, minus the smallest eigenvalue of the Hessian at scale sigma, is divided by the SD that
-    it has where there is no line; of all scales the largest answer counts. The SD is that of the noise, the larger of
-    1.4826 times the median absolute deviation of the curvature over the plane and of the local noise of the pixels
-    passed through the filter; that of uneven tissue, a part of the local light; and a part of the brightest lines of
-    the plane, which is what holds where a denoiser left no noise. None of them depends on gain or offset. 0 where the
-    plane is uniform.
+    it has where there is no line. The SD is that of the noise, the larger of 1.4826 times the median absolute deviation
+    of the curvature over the plane and of the local noise of the pixels passed through the filter; that of uneven
+    tissue, a part of the local light; and a part of the brightest lines of the plane, which is what holds where a
+    denoiser left no noise. None of them depends on gain or offset. 0 where the plane is uniform.
     """
     plane = plane.astype(np.float32, copy=False)
     detail = ndimage.convolve1d(ndimage.convolve1d(plane, [1, -2, 1], axis=0), [1, -2, 1], axis=1) / 6
     noise = np.sqrt(ndimage.gaussian_filter(np.square(detail), _NOISE_UM / pixel_um))
     light = ndimage.gaussian_filter(plane, _SURROUNDINGS_UM / pixel_um)
     light = np.maximum(light - np.percentile(light, _DARK_PERCENTILE), 0)
-    strongest = np.zeros(plane.shape, np.float32)
-    for sigma in sigma_um:
+    strengths = np.zeros((len(sigma_um), *plane.shape), np.float32)
+    for strength, sigma in zip(strengths, sigma_um, strict=True):
         across = curvature(plane, sigma, pixel_um)
         middle = np.median(across)
         everywhere = 1.4826 * np.median(np.abs(across - middle))
@@ -41,8 +40,8 @@ def ridge_strength(plane: np.ndarray, sigma_um: Sequence[float], pixel_um: np.nd
         expected = np.sqrt(np.square(here) + np.square(_UNEVENNESS * light / sigma**2) + faint**2)
         # Rounding of float32 is no line.
         answer = (across - middle) / np.maximum(expected, 1e-6 * max(float(np.abs(plane).max()), _TINY) / sigma**2)
-        np.maximum(strongest, answer, out=strongest)
-    return strongest
+        np.maximum(answer, 0, out=strength)
+    return strengths
 
 
 def curvature(plane: np.ndarray, sigma_um: float, pixel_um: np.ndarray) -> np.ndarray:

@@ -29,3 +29,18 @@ def pruned(skeleton: np.ndarray, pixels: int) -> np.ndarray:
     spur = free & tied & (lengths <= pixels)
     spur[0] = False
     return np.asarray(skeleton & ~spur[branches])
+
+
+def completed(fine: np.ndarray, coarse: np.ndarray, reach_um: float, pixel_um: np.ndarray) -> np.ndarray:
+    """Return the skeleton ``fine`` (y, x) and, where it has nothing within ``reach_um``, that of a coarser scale.
+
+    Lines that run side by side are two in the fine one; lines that are faint are there in the coarse one alone. What is
+    taken from this one goes on until it meets the fine one.
+    """
+    if not fine.any():
+        return coarse
+    new = coarse & (ndimage.distance_transform_edt(~fine, sampling=pixel_um) > reach_um)
+    if not new.any():
+        return fine
+    back_um = reach_um + 1.5 * float(pixel_um.max())
+    return np.asarray(fine | (coarse & (ndimage.distance_transform_edt(~new, sampling=pixel_um) <= back_um)))

@@ -21,11 +21,15 @@ LEAST_GAIN = 10.0  # of BIC: "very strong" evidence (Kass & Raftery, J. Am. Stat
 
 
 class Decay(NamedTuple):
-    """A curve ``sum(amplitude exp(-t / tau)) + constant``, its Bayesian information criterion, and that of a line."""
+    """A curve ``sum(amplitude exp(-t / tau)) + constant``, its Bayesian information criterion, and that of a line.
+
+    ``variance`` gives that of the curve over itself, at times (t,), but for a factor that all these times share.
+    """
 
     curve: Callable[[np.ndarray], np.ndarray]
     bic: float
     flat_bic: float
+    variance: Callable[[np.ndarray], np.ndarray]
 
     @property
     def is_flat(self) -> bool:
@@ -93,7 +97,41 @@ def fit_decay(times: np.ndarray, values: np.ndarray, components: int, span: floa
             )
         )
     found = min(fits, key=lambda fit: float(fit.cost)).x
-    return Decay(lambda at: model(found, at), bic(model(found, times) - values, 2 * components + 1, level), flat)
+    residual = model(found, times) - values
+    return Decay(
+        lambda at: model(found, at),
+        bic(residual, 2 * components + 1, level),
+        flat,
+        lambda at: _curve_variance(found, times, residual, at),
+    )
+
+
+def _curve_variance(found: np.ndarray, times: np.ndarray, residual: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the variance (t,) at times ``at`` of the fitted curve over itself, less its mean over these times.
+
+    That of a linear model with the slopes of the curve, whose residuals count as n (1 - r) / (1 + r) independent ones,
+    r their autocorrelation. Directions in which no residual is moved have none.
+    """
+    components = len(found) // 2
+
+    def slopes(when: np.ndarray) -> np.ndarray:
+        tau = np.exp(found[components:-1])
+        fading = np.exp(-when[:, None] / tau)
+        return np.concatenate(
+            [fading, found[:components] * fading * when[:, None] / tau, np.ones((len(when), 1))], axis=1
+        )
+
+    def curve(when: np.ndarray) -> np.ndarray:
+        return np.asarray(np.exp(-when[:, None] / np.exp(found[components:-1])) @ found[:components] + found[-1])
+
+    scale = np.maximum(np.abs(slopes(times)).max(axis=0), np.finfo(float).tiny)
+    inverse = np.linalg.pinv(slopes(times) / scale, rcond=1e-6)
+    correlation = _autocorrelation(residual)
+    freedom = max(len(times) * (1 - correlation) / (1 + correlation) - len(found), 1.0)
+    of_one = float(residual @ residual) / freedom
+    relative = slopes(at) / scale / np.maximum(curve(at), np.finfo(float).tiny)[:, None]
+    relative -= relative.mean(axis=0)
+    return np.asarray(of_one * np.square(relative @ inverse).sum(axis=1))
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

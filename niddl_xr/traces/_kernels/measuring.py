@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from niddl_xr.traces._kernels import windows as boxes
-from niddl_xr.traces._kernels.demixing import mixing, without_constant
+from niddl_xr.traces._kernels.demixing import fit_weights, mixing, tied
 from niddl_xr.traces._kernels.surroundings import Shell, light_around, occupied
 from niddl_xr.traces._kernels.windows import Windows, windows_around
 
@@ -34,7 +34,8 @@ class Recipe:
     widths, ``radius_um`` the ball's, ``half`` the half sizes of the window in voxels, ``top`` the number of voxels
     (below 1: the part of the ball) of topk. ``background`` is in counts, and not used where there is a ``shell``, of
     whose light above the camera's ``offset`` the part ``neuropil`` is subtracted. ``step_um`` (3,) is the voxel,
-    ``position_error_um`` (3,) the standard deviations of the places.
+    ``position_error_um`` (3,) the standard deviations of the places. In the fits of the Gaussian methods voxels count
+    by a Gaussian of ``local_sigmas``, a constant is fitted where ``fits_constant``, and a peak is ``scale`` bright.
     """
 
     method: str
@@ -50,6 +51,9 @@ class Recipe:
     neuropil: float
     noise: Noise
     position_error_um: np.ndarray
+    local_sigmas: float = np.inf
+    fits_constant: bool = True
+    scale: float = 1.0
 
     def of(self, chosen: np.ndarray) -> Recipe:
         """Return the recipe of some of the neurons."""
@@ -102,20 +106,33 @@ def measure_frame(frame: Frame, places: np.ndarray, recipe: Recipe) -> Measured:
     places, recipe = places[chosen], recipe.of(chosen)
     background, background_variance = _background(frame, places, recipe)
     cuts = _cuts(len(places), recipe.voxels)
-    measure = _demixed if recipe.method == "least_squares" else _weighted
+    measure = _fitted if recipe.method in GAUSSIAN else _weighted
     brightness, variance, place_variance, raw_excess = measure(frame, places, recipe, background, cuts)
-    if recipe.method != "least_squares":
-        subtracted = background
-        if recipe.shell is not None and recipe.neuropil != 1:
-            subtracted = recipe.offset + recipe.neuropil * (background - recipe.offset)
-        brightness = brightness - subtracted
-        variance = variance + recipe.neuropil**2 * background_variance
-    if recipe.method in GAUSSIAN:
-        place_variance = _without_bend(place_variance, brightness, recipe)
+    brightness, variance = _above(brightness, variance, background, background_variance, recipe)
     measured = Measured(brightness, variance, place_variance, background, raw_excess)
     for whole, part in zip(result, measured, strict=True):
         whole[chosen] = part
     return result
+
+
+def _above(
+    brightness: np.ndarray,
+    variance: np.ndarray,
+    background: np.ndarray,
+    background_variance: np.ndarray,
+    recipe: Recipe,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return brightness (n,) above the background, and its variance; what is fitted is above it already."""
+    if recipe.method == "least_squares":
+        return brightness, variance
+    subtracted = 0.0 if recipe.method in GAUSSIAN else 1.0
+    brightness = brightness - subtracted * background
+    if recipe.shell is None:
+        return brightness, variance
+    kept = 1 - recipe.neuropil  # of the light around a neuron above the offset
+    if kept:
+        brightness = brightness + kept * (background - recipe.offset)
+    return brightness, variance + (kept - subtracted) ** 2 * background_variance
 
 
 def _cuts(count: int, voxels: int) -> list[np.ndarray]:
@@ -155,45 +172,49 @@ def _weighted(
         brightness[part] = mean
         variance[part] = _variance(weights, raw, background[part], recipe.noise)
         place_variance[part] = 0.0
-        if recipe.method == "gaussian":
-            deviation = values - mean[:, None, None, None] * usable
-            place_variance[part] = _slope(weights, deviation, windows, recipe.of(part))
     return brightness, variance, place_variance, raw_excess
 
 
-def _demixed(
+def _fitted(
     frame: Frame, places: np.ndarray, recipe: Recipe, background: np.ndarray, cuts: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the brightness (n,) at the centres, told apart from the neighbours', as :func:`_weighted` does."""
+    """Return the brightness (n,) of Gaussians, told apart from the neighbours', as :func:`_weighted` does."""
     count = len(places)
     sums, raw_sums, variances = (np.full(count, np.nan) for _ in range(3))
-    tilt = np.zeros((count, 3))
+    tilt, tilt_variance = np.zeros((count, 3)), np.zeros((count, 3))
     system, slope = np.zeros((count, count)), np.zeros((count, count, 3))
     places_um = places * recipe.step_um
     for part in cuts:
         windows, values, usable = _windows(frame, places[part], recipe)
-        gaussians = boxes.gaussians(windows, recipe.sigma_um[part])
-        enough = _enough(gaussians, usable)
-        weights = without_constant(gaussians, usable)
+        sigma_um = recipe.sigma_um[part]
+        fit = fit_weights(windows, usable, sigma_um, recipe.local_sigmas, constant=recipe.fits_constant)
+        light = values if recipe.fits_constant else values - recipe.background * usable
         raw = values if frame.raw is None else np.nan_to_num(windows.values(frame.raw))
-        sums[part] = np.where(enough, np.einsum("nzyx,nzyx->n", weights, values), np.nan)
-        raw_sums[part] = np.einsum("nzyx,nzyx->n", weights, raw)
-        variances[part] = _variance(weights, raw, background[part], recipe.noise)
-        tilt[part] = _tilt(gaussians, values, usable, windows, recipe.sigma_um[part])
-        system[part], slope[part] = mixing(weights, windows, places_um, recipe.sigma_um, part)
+        enough = _enough(fit.gaussian, usable)
+        sums[part] = np.where(enough, np.einsum("nzyx,nzyx->n", fit.weights, light), np.nan)
+        raw_sums[part] = sums[part] + np.einsum("nzyx,nzyx->n", fit.weights, raw - values)
+        variances[part] = _variance(fit.weights, raw, background[part], recipe.noise)
+        for axis in range(3):
+            moved = fit.moved(axis)
+            tilt[part, axis] = np.einsum("nzyx,nzyx->n", moved, light)
+            tilt_variance[part, axis] = _variance(moved, raw, background[part], recipe.noise)
+        system[part], slope[part] = mixing(fit.weights, windows, places_um, recipe.sigma_um, part)
     kept = np.isfinite(sums)
     within = np.ix_(kept, kept)
-    unmixing = np.linalg.inv(system[within])
+    unmixing = np.linalg.inv(tied(system[within], places_um[kept], recipe.position_error_um)) * recipe.scale
     results = [np.full(count, np.nan) for _ in range(4)]
     results[0][kept] = bright = unmixing @ sums[kept]
     results[1][kept] = np.square(unmixing) @ variances[kept]
     place_variance = np.zeros(int(kept.sum()))
     # A wrong place moves a neuron's window over what the model does not explain, and its light in all windows.
-    unexplained = tilt[kept] + np.einsum("ija,j->ia", slope[within], bright)
+    peaks = bright / recipe.scale
+    unexplained = tilt[kept] + np.einsum("ija,j->ia", slope[within], peaks)
     for axis, error_um in enumerate(recipe.position_error_um):
-        change = unmixing * unexplained[:, axis] - (unmixing @ slope[within][:, :, axis]) * bright
-        place_variance += np.square(error_um * change).sum(axis=1)
-    results[2][kept] = place_variance
+        change = unmixing * unexplained[:, axis] - (unmixing @ slope[within][:, :, axis]) * peaks
+        # The noise of the pixels makes a slope of its own, which is none.
+        accident = np.square(unmixing) @ tilt_variance[kept, axis]
+        place_variance += error_um**2 * np.maximum(np.square(change).sum(axis=1) - accident, 0.0)
+    results[2][kept] = _without_bend(place_variance, bright, recipe.of(kept))
     results[3][kept] = unmixing @ (raw_sums - sums)[kept]
     return results[0], results[1], results[2], results[3]
 
@@ -211,8 +232,6 @@ def _windows(frame: Frame, places: np.ndarray, recipe: Recipe) -> tuple[Windows,
 
 def _weights(frame: Frame, windows: Windows, values: np.ndarray, usable: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Return the weights (n, z, y, x) of the voxels of windows, those outside the volume included."""
-    if recipe.method == "gaussian":
-        return boxes.gaussians(windows, recipe.sigma_um)
     if recipe.method == "box":
         return np.ones(values.shape)
     if recipe.method == "labels" and frame.labels is not None:
@@ -255,29 +274,6 @@ def _variance(weights: np.ndarray, raw: np.ndarray, background: np.ndarray, nois
     return np.asarray(np.maximum(pixels, least) + rows)
 
 
-def _slope(weights: np.ndarray, deviation: np.ndarray, windows: Windows, recipe: Recipe) -> np.ndarray:
-    """Return the variance (n,) of a Gaussian mean by errors of the places, to first order: by its slope in space."""
-    variance = np.zeros(len(weights))
-    for axis, distance in enumerate(windows.distances_um):
-        lever = distance / np.square(recipe.sigma_um[:, axis, None])
-        subscripts = f"nzyx,nzyx,n{'zyx'[axis]}->n"
-        slope = np.einsum(subscripts, weights, deviation, lever)
-        variance += np.square(recipe.position_error_um[axis] * slope)
-    return np.asarray(variance)
-
-
-def _tilt(
-    gaussians: np.ndarray, values: np.ndarray, usable: np.ndarray, windows: Windows, sigma_um: np.ndarray
-) -> np.ndarray:
-    """Return how the sums of pixels with weights without a constant change with the place, (n, 3) per µm."""
-    tilts: list[np.ndarray] = []
-    for axis, distance in enumerate(windows.distances_um):
-        lever = distance / np.square(sigma_um[:, axis, None])
-        moved = np.einsum(f"nzyx,n{'zyx'[axis]}->nzyx", gaussians, lever)
-        tilts.append(np.einsum("nzyx,nzyx->n", without_constant(moved, usable), values))
-    return np.stack(tilts, axis=1)
-
-
 def _without_bend(variance: np.ndarray, brightness: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Return the ``variance`` (n,) by errors of the places, which is error² slope², without what the errors add to it.
 
@@ -285,5 +281,6 @@ def _without_bend(variance: np.ndarray, brightness: np.ndarray, recipe: Recipe) 
     variance h² error⁴ / 2 with h = F / 2 sigma². But the slope is that at a place that is wrong already, so that its
     square is larger by h² error², and the product by twice as much. Half of the variance is left at least.
     """
-    bend = 0.5 * np.square(np.square(recipe.position_error_um / recipe.sigma_um) / 2).sum(axis=1)
+    narrower = 2 / (1 + 1 / (1 + recipe.local_sigmas**-2))
+    bend = 0.5 * np.square(narrower * np.square(recipe.position_error_um / recipe.sigma_um) / 2).sum(axis=1)
     return np.asarray(np.maximum(variance - bend * np.square(brightness), variance / 2))
