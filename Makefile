@@ -15,7 +15,7 @@ test: $(VENV)/.test  ## everything that has to pass
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --doctest-modules tests niddl_xr
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --doctest-modules tests niddl_xr
 
 lab: $(VENV)/.demo  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -360,7 +360,7 @@ def test_a_real_worm_against_its_skeleton(realdata) -> None:
     from skimage.morphology import skeletonize
 
     movie = nx.open_recording(realdata / "tierpsy_worm" / "test.avi", voxel_um=(1, 8, 8), dt_s=0.04).isel(
-        t=slice(0, 300, 5)
+        t=slice(0, 300, 10)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -372,5 +372,5 @@ def test_a_real_worm_against_its_skeleton(realdata) -> None:
         pixels = np.argwhere(skeletonize(worm))
         line = posture["centerline"].sel(space=["y", "x"]).values[frame] / 8
         errors.append(np.median(np.hypot(*np.moveaxis(pixels[:, None] - line, -1, 0)).min(axis=1)))
-    assert len(errors) > 50
+    assert len(errors) > 25
     assert np.median(errors) <= 1
