@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -193,13 +193,6 @@ def frame_interval_s(recording: xr.DataArray) -> float | None:
     if recording["t"].attrs.get("units") != "s" or recording.sizes["t"] < 2:
         return None
     return float(np.median(np.diff(recording["t"].values)))
-
-
-def listed(names: Iterable[object], most: int = 8) -> str:
-    """Return names for a message, ``most`` at most, and how many more there are; "nothing" for none."""
-    known = [str(name) for name in names]
-    more = f" and {len(known) - most} more" if len(known) > most else ""
-    return (", ".join(known[:most]) or "nothing") + more
 
 
 def history(obj: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:

@@ -10,10 +10,11 @@ import xarray as xr
 
 from niddl_xr.dynamics._kernels import gaps
 from niddl_xr.neurons import TRACE_DIMS, neuron_names, require_traces
-from niddl_xr.schema import NiddlError, listed
+from niddl_xr.schema import NiddlError
 
 MISSING = ("lowrank", "interpolate", "drop", "raise")
 _EVEN = 0.05  # how far a step may be from the median one, as a part of it
+_MOST_NAMES = 8
 _FEWEST_FRAMES = 3
 _FEWEST_NEURONS = 2
 
@@ -55,6 +56,12 @@ class Activity:
             (*self.left_out, (lost, why)),
             self.rank,
         )
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """Return names for a message, eight at most."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
 
 
 def require_neurons(count: int, given: int, why: str) -> None:

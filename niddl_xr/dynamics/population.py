@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from niddl_xr.dynamics._activity import MISSING, Activity, activity_of, even_step_s
+from niddl_xr.dynamics._activity import MISSING, Activity, activity_of, even_step_s, listed
 from niddl_xr.dynamics._direction import signs_of
 from niddl_xr.dynamics._kernels import chance
 from niddl_xr.dynamics._kernels import derivative as rates
 from niddl_xr.dynamics._kernels.components import principal_components
 from niddl_xr.dynamics._kernels.reliability import signal_explained
-from niddl_xr.schema import NiddlError, listed, with_history
+from niddl_xr.schema import NiddlError, with_history
 
 Derivative = Literal["savgol", "gaussian", "total_variation"]
 Normalize = Literal["zscore", "peak"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from niddl_xr.neurons import neuron_names
-from niddl_xr.recordings._trace_parts import CONTRACT, UNNAMED, Parts, chosen_by
+from niddl_xr.recordings._trace_parts import CONTRACT, UNNAMED, Parts, chosen_by, listed
 from niddl_xr.recordings.readers._hdf5 import (
     attribute,
     follow,
@@ -24,7 +24,7 @@ from niddl_xr.recordings.readers._hdf5 import (
     text,
 )
 from niddl_xr.recordings.readers._nwb_metadata import kind_of, leaf
-from niddl_xr.schema import NiddlError, listed
+from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
     import h5py

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from niddl_xr.schema import MissingMetadataWarning, NiddlError, listed
+from niddl_xr.schema import MissingMetadataWarning, NiddlError
 
 # Variables of traces, with the unit that the contract gives them; everything else keeps the name it has.
 CONTRACT = {
@@ -30,6 +30,7 @@ CONTRACT = {
     "observed": "",
 }
 UNNAMED = "activity"  # of values that neither the file nor the caller names
+_MOST_NAMES = 8
 _SUFFIXES = ("counts", "s", "um", "px", "per_mm")  # that niddl_xr.export puts behind names for a unit
 
 
@@ -71,6 +72,13 @@ def chosen_by(patterns: str | Iterable[str], names: Iterable[str], path: Path) -
         if not any(fnmatchcase(name, pattern) for name in known):
             raise NiddlError(f"{path} has nothing called {pattern!r} for neurons=; there is {listed(known)}")
     return [name for name in known if any(fnmatchcase(name, pattern) for pattern in wanted)]
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names for a message, eight at most."""
+    known = [str(name) for name in names]
+    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+    return (", ".join(known[:_MOST_NAMES]) or "nothing") + more
 
 
 def one_variable(parts: Parts, variable: str | None, path: Path) -> Parts:

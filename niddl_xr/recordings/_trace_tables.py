@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from niddl_xr.recordings._trace_parts import CONTRACT, UNNAMED, Parts, chosen_by, contract_name
-from niddl_xr.schema import NiddlError, listed
+from niddl_xr.recordings._trace_parts import CONTRACT, UNNAMED, Parts, chosen_by, contract_name, listed
+from niddl_xr.schema import NiddlError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from niddl_xr.recordings._trace_nwb import read_nwb
-from niddl_xr.recordings._trace_parts import CONTRACT, Parts, contract_name, dataset_of, one_variable
+from niddl_xr.recordings._trace_parts import CONTRACT, Parts, contract_name, dataset_of, listed, one_variable
 from niddl_xr.recordings._trace_tables import attributes_of, read_csv, read_parquet
-from niddl_xr.schema import NiddlError, history, listed, with_history
+from niddl_xr.schema import NiddlError, history, with_history
 
 _SUFFIXES = (".csv", ".parquet", ".nwb", ".mat", ".zarr")
 _STRUCT = ("dims", "units")  # of every struct that export writes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import TypeGuard
 from warnings import warn
 
 import numpy as np
@@ -40,7 +39,7 @@ def noise_of(recording: xr.DataArray, noise: str | Mapping[str, float] | None) -
     unknown = sorted(set(given) - {*CAMERA_ATTRS, ROW_NOISE})
     if unknown:
         raise NiddlError(f"expected noise with the names {(*CAMERA_ATTRS, ROW_NOISE)}, got {unknown}")
-    stated = {name: value for name, value in {**recording.attrs, **given}.items() if is_number(value)}
+    stated = {name: value for name, value in {**recording.attrs, **given}.items() if _is_number(value)}
     lacking = [name for name in CAMERA_ATTRS if name not in stated]
     if lacking:
         warn(
@@ -60,6 +59,5 @@ def noise_of(recording: xr.DataArray, noise: str | Mapping[str, float] | None) -
     return Noise(slope, read_noise**2 - slope * offset, row_variance), "given" if given else "attrs"
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a value is a finite real number, and no boolean."""
+def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from numbers import Real
+from typing import Any, TypeGuard
 from warnings import warn
 
 import numpy as np
@@ -17,7 +18,7 @@ from niddl_xr.traces._kernels.denoised import variance_of_denoised
 from niddl_xr.traces._kernels.measuring import GAUSSIAN, Measured, Noise, Recipe
 from niddl_xr.traces._kernels.surroundings import shell
 from niddl_xr.traces._kernels.windows import GAUSSIAN_REACH, half_box
-from niddl_xr.traces._noise import UNKNOWN, is_denoised, is_number, noise_of
+from niddl_xr.traces._noise import UNKNOWN, is_denoised, noise_of
 from niddl_xr.traces._streaming import measure_frames
 
 BOXES = {"box": (1, 2, 2), "box3x3": (0, 1, 1), "pixel": (0, 0, 0)}  # half sizes (z, y, x) in voxels
@@ -46,17 +47,21 @@ class _Options:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise NiddlError(f"expected method as one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.radius_um is not None and not (is_number(self.radius_um) and self.radius_um > 0):
+        if self.radius_um is not None and not (_is_number(self.radius_um) and self.radius_um > 0):
             raise NiddlError(f"expected radius_um as a number above 0 in µm, or None, got {self.radius_um!r}")
-        if self.background != "annulus" and self.background is not None and not is_number(self.background):
+        if self.background != "annulus" and self.background is not None and not _is_number(self.background):
             raise NiddlError(f'expected background="annulus", a number of counts, or None, got {self.background!r}')
         for name in ("neuropil", "position_error_um"):
-            if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
+            if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise NiddlError(f"expected {name} as a number of 0 or more, got {getattr(self, name)!r}")
-        if len(self.psf_sigma_um) != 3 or not all(is_number(size) and size >= 0 for size in self.psf_sigma_um):
+        if len(self.psf_sigma_um) != 3 or not all(_is_number(size) and size >= 0 for size in self.psf_sigma_um):
             raise NiddlError(f"expected psf_sigma_um as three numbers (z, y, x) in µm, got {self.psf_sigma_um!r}")
-        if not is_number(self.top) or self.top <= 0 or (self.top > 1 and self.top != int(self.top)):
+        if not _is_number(self.top) or self.top <= 0 or (self.top > 1 and self.top != int(self.top)):
             raise NiddlError(f"expected top as a number of voxels, or as a part of them below 1, got {self.top!r}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
 
 
 def extract_traces(
@@ -314,7 +319,7 @@ def _recipe(recording: xr.DataArray, tracks: xr.Dataset, voxel_um: np.ndarray, o
 def _levels(recording: xr.DataArray, options: _Options) -> tuple[float, float]:
     """Return the camera's offset and the background that is the same for all, in counts; NaN where there is none."""
     stated = recording.attrs.get("offset_counts")
-    offset = float(stated) if is_number(stated) else float("nan")
+    offset = float(stated) if _is_number(stated) else float("nan")
     needed = options.background is None or (options.background == "annulus" and options.neuropil != 1)
     if needed and not np.isfinite(offset):
         raise NiddlError(

@@ -44,15 +44,6 @@ def anchors_of(
     return Anchors(frame, name, points, detection, away, away_name, meant)
 
 
-def same_points(places_um: np.ndarray, detections_um: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which places (n, 3) stand within 3 µm of a detection, and for each of these the number of the nearest."""
-    if not len(places_um) or not len(detections_um):
-        return np.empty(0, int), np.empty(0, int)
-    away, nearest = KDTree(detections_um).query(places_um)
-    near = np.flatnonzero(away <= SAME_POINT_UM)
-    return near, np.asarray(nearest)[near]
-
-
 def _former(tracks: xr.Dataset, frames: Frames) -> Former:
     """Return whom tracks take the points for: of those within 3 µm of an observed one, the nearest."""
     if tracks.sizes["t"] != len(frames):
@@ -62,10 +53,12 @@ def _former(tracks: xr.Dataset, frames: Frames) -> Former:
     frame, detection, neuron = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0, object)]
     for t, points in enumerate(frames.points):
         seen = np.flatnonzero(observed[t] & np.isfinite(position[t]).all(axis=-1))
-        near, nearest = same_points(position[t, seen], points)
-        frame.append(np.full(len(near), t))
-        detection.append(nearest)
-        neuron.append(names[seen[near]])
+        if len(points) and len(seen):
+            away, nearest = KDTree(points).query(position[t, seen])
+            near = away <= SAME_POINT_UM
+            frame.append(np.full(int(near.sum()), t))
+            detection.append(nearest[near])
+            neuron.append(names[seen[near]])
     return Former(np.concatenate(frame), np.concatenate(detection), np.concatenate(neuron))
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from niddl_xr.neurons import ANCHOR, AUTO, FILLED, MANUAL
-from niddl_xr.tracking._anchors import SAME_POINT_UM
 from niddl_xr.tracking._edit_rows import POINT_OPERATIONS, Edit
 
+# Two places nearer than this are of the same nucleus: nuclei of a worm's head have radii of 1.3 to 2.8 µm.
+SAME_POINT_UM = 3.0
 _SAME_DETECTION_UM = 0.05  # positions are kept as float32
 _SAMPLES = 50
 _UNSURE = 0.5  # confidence in a point that the tracker took from a human who has taken it back

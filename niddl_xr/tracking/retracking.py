@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial import KDTree
 
 from niddl_xr import neurons, schema
 from niddl_xr.neurons import ANCHOR, AUTO, MANUAL, TRACE_DIMS, Frames
 from niddl_xr.schema import SPACE_DIMS, NiddlError
-from niddl_xr.tracking._anchors import SAME_POINT_UM, same_points
 from niddl_xr.tracking._edit_record import APPLIED, FORBIDDEN, GONE, KNOWN, listed
-from niddl_xr.tracking._edit_replay import sample_points
+from niddl_xr.tracking._edit_replay import SAME_POINT_UM, sample_points
 from niddl_xr.tracking.applying import Edits, apply_edits
 from niddl_xr.tracking.edits import read_edits
 from niddl_xr.tracking.tracking import track
@@ -243,10 +243,14 @@ def _old_owners(edited: xr.Dataset, frames: Frames) -> tuple[list[str], np.ndarr
     """Return the old neurons, rejected ones among them, and for every row of the detections whose it was, or -1."""
     names = [str(name) for name in edited["neuron"].values.tolist()]
     owner = np.full(sum(len(rows) for rows in frames.rows), -1)
+    trees = [KDTree(points) if len(points) else None for points in frames.points]
 
     def own(t: int, points: np.ndarray, numbers: np.ndarray) -> None:
-        near, nearest = same_points(points, frames.points[t])
-        owner[frames.rows[t][nearest]] = numbers[near]
+        tree = trees[t]
+        if tree is not None and len(points):
+            away, nearest = tree.query(points)
+            near = away <= SAME_POINT_UM
+            owner[frames.rows[t][nearest[near]]] = numbers[near]
 
     for neuron, _, samples in listed(edited, GONE):
         if neuron not in names:

@@ -27,16 +27,21 @@ class Lines:
     attrs: dict[str, Any] = field(default_factory=dict)
 
 
+def listed(worms: list[str]) -> str:
+    """Return the names of worms, ten at most."""
+    return ", ".join(worms[:10]) + (f" and {len(worms) - 10} more" if len(worms) > 10 else "")
+
+
 def chosen_worm(worms: list[str], worm: str | int | None, path: Path) -> str:
     """Return the one that is asked for, or the only one; else raise."""
-    from niddl_xr.schema import NiddlError, listed
+    from niddl_xr.schema import NiddlError
 
     if not worms:
         raise NiddlError(f"{path}: expected a worm with a posture, got none")
     if worm is None:
         if len(worms) > 1:
-            raise NiddlError(f"{path} holds {len(worms)} worms, {listed(worms, 10)}: choose one with worm=")
+            raise NiddlError(f"{path} holds {len(worms)} worms, {listed(worms)}: choose one with worm=")
         return worms[0]
     if str(worm) not in worms:
-        raise NiddlError(f"{path} has no worm {worm!r}; its worms are {listed(worms, 10)}")
+        raise NiddlError(f"{path} has no worm {worm!r}; its worms are {listed(worms)}")
     return str(worm)
